@@ -1,0 +1,30 @@
+"""autotune: the Pareto front of accuracy against latency and cost of a trained network.
+
+>>> import autotune
+>>> run = autotune.run("search_spaces/digits/space.yaml")  # doctest: +SKIP
+>>> run.pick("latency_p99 <= 2ms", "accuracy >= baseline - 1pt")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autotune.api import Run, load, run
+    from autotune.task import Data
+
+__all__ = ["Data", "Run", "load", "run"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when first used, so that ``import autotune`` stays light."""
+    if name == "Data":
+        from autotune.task import Data
+
+        return Data
+    if name in __all__:
+        from autotune import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'autotune' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Functions on ONNX that several backends share."""

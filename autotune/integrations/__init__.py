@@ -1,0 +1,1 @@
+"""autotune inside other tools."""

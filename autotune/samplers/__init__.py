@@ -1,0 +1,1 @@
+"""Ways to choose what to try next, one file each."""

@@ -1,0 +1,1 @@
+"""Content-addressed artifacts and the append-only journal."""

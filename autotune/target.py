@@ -1,0 +1,72 @@
+"""Where a configuration is meant to run: the machine, its targets and their lanes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a machine is: everything that a measurement on it depends on.
+
+    Attributes:
+        cpu: The processor's name.
+        flags: Its instruction-set flags that matter to inference (``avx512_vnni``, ...), sorted.
+        cores: The cores that this process may use.
+        memory_bytes: Installed memory.
+    """
+
+    cpu: str
+    flags: tuple[str, ...]
+    cores: tuple[int, ...]
+    memory_bytes: int
+
+    def has(self, flag: str) -> bool:
+        return flag in self.flags
+
+
+@dataclass(frozen=True)
+class Target:
+    """Hardware to be deployed on.
+
+    Attributes:
+        name: As in the space file; its lanes are the Ray resource ``lane:<name>``.
+        lane_cores: Cores that one measurement has for itself.
+        lanes: Measurements that may run beside each other.
+        price_per_hour: USD for the whole machine; None where no price was given.
+        machine: The hardware found behind the name.
+    """
+
+    name: str
+    lane_cores: int
+    lanes: int
+    price_per_hour: float | None
+    machine: Machine
+
+    @property
+    def resource(self) -> str:
+        return f"lane:{self.name}"
+
+    def lane(self, index: int) -> tuple[int, ...]:
+        """The cores of lane ``index``: lanes are cut from the machine's last cores."""
+        cores = self.machine.cores
+        end = len(cores) - index * self.lane_cores
+        return cores[max(0, end - self.lane_cores) : end]
+
+    @property
+    def preparing(self) -> tuple[int, ...]:
+        """The cores left for training and converting; all of them where the lanes take every core."""
+        left = self.machine.cores[: max(0, len(self.machine.cores) - self.lanes * self.lane_cores)]
+        return left or self.machine.cores
+
+    @property
+    def shared(self) -> bool:
+        """Whether preparing and measuring must take turns, because no core is left beside the lanes."""
+        return self.lanes * self.lane_cores >= len(self.machine.cores)
+
+    @property
+    def lane_price_per_hour(self) -> float | None:
+        """The share of the price that one lane is charged: its cores over the machine's."""
+        if self.price_per_hour is None:
+            return None
+        return self.price_per_hour * self.lane_cores / len(self.machine.cores)

@@ -1,0 +1,1 @@
+"""Transformations of the network, one file each."""

@@ -1,0 +1,1 @@
+"""The one shared training loop, its losses, and networks on disk."""
