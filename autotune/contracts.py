@@ -173,7 +173,7 @@ class Session(Protocol):
         ...
 
     def facts(self) -> Mapping[str, Any]:
-        """What really runs: at least ``provider``, ``threads``, ``kernels`` (precision -> count)."""
+        """What really runs: ``provider``, ``threads``, ``kernels`` (precision -> count), more."""
         ...
 
 

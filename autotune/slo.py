@@ -14,7 +14,7 @@ Direction = Literal["min", "max"]
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something measured: its word, its column in the trials table, its units and better direction."""
+    """Something measured: its word, its column in the trials table, its units, its better side."""
 
     word: str
     column: str

@@ -55,13 +55,13 @@ class Target:
 
     @property
     def preparing(self) -> tuple[int, ...]:
-        """The cores left for training and converting; all of them where the lanes take every core."""
+        """The cores for training and converting; all of them where the lanes leave none."""
         left = self.machine.cores[: max(0, len(self.machine.cores) - self.lanes * self.lane_cores)]
         return left or self.machine.cores
 
     @property
     def shared(self) -> bool:
-        """Whether preparing and measuring must take turns, because no core is left beside the lanes."""
+        """Whether preparing and measuring take turns, because the lanes leave no core."""
         return self.lanes * self.lane_cores >= len(self.machine.cores)
 
     @property

@@ -61,8 +61,8 @@ class Data:
         calibration: ``x`` (or ``(x, y)``) for quantization; None where nothing is calibrated.
         test: ``(x, y)`` (or ``x`` where the metric needs no labels) for evaluation.
 
-    ``x`` is an array of shape (samples, ...) or a dict of such arrays, one per input of the network,
-    in the order of its arguments; ``y`` is an array of shape (samples, ...).
+    ``x`` is an array of shape (samples, ...) or a dict of such arrays, one per input of the
+    network, in the order of its arguments; ``y`` is an array of shape (samples, ...).
     """
 
     def __init__(self, *, train: Any = None, calibration: Any = None, test: Any) -> None:

@@ -18,7 +18,11 @@ def space() -> Space:
             Knob("samples", Range(32, 128, step=32), when=Is("precision", ("int8",))),
         ),
         rules=(
-            lambda s: "torch has no int8" if s["backend"] == "torch" and s["precision"] == "int8" else None,
+            lambda s: (
+                "torch has no int8"
+                if s["backend"] == "torch" and s["precision"] == "int8"
+                else None
+            ),
         ),
     )
 
