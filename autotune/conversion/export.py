@@ -1,0 +1,76 @@
+"""From a torch network to ONNX."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from autotune.artifact import Stage
+from autotune.contracts import StageContext
+from autotune.conversion import arrays
+from autotune.errors import StageError
+from autotune.plugins import version
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FILE = "model.onnx"
+BATCH = "batch"
+OUTPUT = "output"
+OPSET = 17
+
+
+def stage(model: Stage, data: Stage) -> Stage:
+    """The ONNX form of ``model``; an ONNX model is itself."""
+    if model.kind == "onnx":
+        return model
+    return Stage(
+        name="export",
+        function="autotune.conversion.export:run",
+        kind="onnx",
+        parameters={"opset": OPSET},
+        inputs=(model, data),
+        libraries=(version("torch"), version("onnx")),
+    )
+
+
+def run(context: StageContext) -> Mapping[str, Any]:
+    """Trace the network with two real samples; the first axis of every input stays dynamic.
+
+    Raises:
+        StageError: The exporter met an operation it cannot write; the message has its words.
+    """
+    import torch
+
+    from autotune.training import network as networks
+
+    network, _, source = networks.load(context.inputs[0])
+    x = arrays.read(context.inputs[1], "test", limit=2)
+
+    class Selected(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, *inputs: Tensor) -> Tensor:
+            return networks.select(self.network(*inputs), source.output)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                Selected().eval(),
+                tuple(torch.from_numpy(a) for a in x.values()),
+                str(context.out / FILE),
+                input_names=list(x),
+                output_names=[OUTPUT],
+                dynamic_axes={name: {0: BATCH} for name in [*x, OUTPUT]},
+                opset_version=context.parameters["opset"],
+                dynamo=False,
+            )
+    except Exception as error:  # whatever the exporter meets becomes the reason
+        words = " ".join(str(error).split())[:500]
+        raise StageError(f"the ONNX exporter failed: {type(error).__name__}: {words}") from error
+    networks.write_source(source, context.out)
+    return {"bytes": (context.out / FILE).stat().st_size}

@@ -1,0 +1,101 @@
+"""What this machine is, and how a process keeps to its part of it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from autotune.errors import MachineError
+from autotune.target import Machine, Target
+
+_FLAGS = ("avx", "avx2", "avx512", "avx_vnni", "amx", "fma", "f16c", "asimd", "bf16", "i8mm", "sve")
+
+
+@cache
+def machine() -> Machine:
+    """The machine as found: cores are those this process was allowed when first asked."""
+    import psutil
+
+    name, flags = _cpu()
+    return Machine(
+        cpu=name,
+        flags=tuple(sorted(f for f in flags if f.startswith(_FLAGS))),
+        cores=tuple(sorted(os.sched_getaffinity(0))),
+        memory_bytes=int(psutil.virtual_memory().total),
+    )
+
+
+def bf16_kernels(machine: Machine) -> bool:
+    """Whether the processor multiplies bfloat16 in hardware (AVX512-BF16, AMX; Arm: BF16)."""
+    return any(machine.has(flag) for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def pin(cores: Sequence[int]) -> None:
+    """Keep every thread of this process to ``cores``; later threads and children inherit it."""
+    for thread in Path("/proc/self/task").iterdir():
+        try:
+            os.sched_setaffinity(int(thread.name), cores)
+        except ProcessLookupError:
+            continue
+
+
+@contextmanager
+def lane(target: Target) -> Iterator[tuple[int, ...]]:
+    """One free lane of the target, for as long as the context lasts; waits for one.
+
+    Lanes are locked machine-wide by their cores, so that two runs beside each other take turns.
+
+    Raises:
+        MachineError: This machine has fewer cores than the lane asks for.
+    """
+    if target.lane_cores > len(target.machine.cores):
+        raise MachineError(
+            f"a lane of target '{target.name}' asks for {target.lane_cores} cores, "
+            f"this machine offers {len(target.machine.cores)}",
+            remedy="lower lane_cores",
+        )
+    handles = [_lane_file(target.lane(i)) for i in range(target.lanes)]
+    held = None
+    try:
+        for index, handle in enumerate(handles):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            held = index
+            break
+        if held is None:
+            held = 0
+            fcntl.flock(handles[0], fcntl.LOCK_EX)
+        yield target.lane(held)
+    finally:
+        for handle in handles:
+            os.close(handle)
+
+
+def _lane_file(cores: Sequence[int]) -> int:
+    folder = Path(tempfile.gettempdir()) / f"autotune-lanes-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    name = "-".join(str(core) for core in cores)
+    return os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _cpu() -> tuple[str, frozenset[str]]:
+    """The processor's name and flags, from the kernel where it tells them (py-cpuinfo is slow)."""
+    fields: dict[str, str] = {}
+    source = Path("/proc/cpuinfo")
+    for line in source.read_text().splitlines() if source.exists() else ():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    flags = fields.get("flags", fields.get("Features", ""))
+    if "model name" in fields and flags:
+        return fields["model name"], frozenset(flags.split())
+    import cpuinfo
+
+    info = cpuinfo.get_cpu_info()
+    return str(info.get("brand_raw", "unknown")), frozenset(info.get("flags", ()))

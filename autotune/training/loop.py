@@ -1,0 +1,143 @@
+"""The one training loop: AdamW on a cosine with warm-up, seeded, resumable after a kill."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autotune.contracts import Loss, TechniqueContext
+from autotune.errors import StageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast to train."""
+
+    epochs: int
+    lr: float
+    batch: int = 64
+    weight_decay: float = 1e-2
+    warmup: float = 0.1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that a factory or a training may draw from."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - a user's factory may use the global generator
+    torch.manual_seed(seed)
+
+
+def train(network: nn.Module, context: TechniqueContext, loss: Loss, recipe: Recipe) -> None:
+    """Train ``network`` in place on the context's data.
+
+    After each epoch the state is written to ``context.checkpoint``; a later call with the same
+    checkpoint goes on from there.
+
+    Raises:
+        StageError: The loss became NaN or infinite; the message names the epoch.
+    """
+    import torch
+
+    seed_everything(context.seed)
+    steps = math.ceil(_samples(context) / recipe.batch) * recipe.epochs
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _cosine(steps, recipe.warmup))
+    start = _resume(network, optimizer, schedule, context)
+    network.train()
+    for epoch in range(start, recipe.epochs):
+        for inputs, labels, teacher in _batches(context, recipe.batch, epoch):
+            value = loss(network(*inputs), labels, teacher)
+            if not torch.isfinite(value):
+                raise StageError(f"training diverged: the loss is {value.item()} in epoch {epoch}")
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+        _save(network, optimizer, schedule, context, epoch + 1)
+    context.checkpoint.unlink(missing_ok=True)
+    network.eval()
+
+
+def _samples(context: TechniqueContext) -> int:
+    return len(next(iter(context.train_x.values())))
+
+
+def _cosine(steps: int, warmup: float) -> Callable[[int], float]:
+    rising = max(1, round(steps * warmup))
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+    return factor
+
+
+if TYPE_CHECKING:
+    _Batch = tuple[tuple[torch.Tensor, ...], torch.Tensor | None, torch.Tensor | None]
+
+
+def _batches(context: TechniqueContext, size: int, epoch: int) -> Iterator[_Batch]:
+    """Shuffled batches; the order hangs on the seed and the epoch alone, so a resume repeats it."""
+    import torch
+
+    order = np.random.default_rng((context.seed, epoch)).permutation(_samples(context))
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        if len(rows) == 1 and len(order) > 1:
+            continue  # batch normalisation cannot train on one sample
+        inputs = tuple(torch.from_numpy(x[rows]) for x in context.train_x.values())
+        labels = None if context.train_y is None else torch.from_numpy(context.train_y[rows])
+        logits = context.teacher_logits
+        yield inputs, labels, None if logits is None else torch.from_numpy(logits[rows])
+
+
+def _save(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    context: TechniqueContext,
+    epoch: int,
+) -> None:
+    import torch
+
+    state = {
+        "epoch": epoch,
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+    }
+    fresh = context.checkpoint.with_suffix(".new")
+    torch.save(state, fresh)
+    fresh.replace(context.checkpoint)
+
+
+def _resume(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    context: TechniqueContext,
+) -> int:
+    import torch
+
+    if not context.checkpoint.exists():
+        return 0
+    state = torch.load(context.checkpoint, weights_only=True)
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    return int(state["epoch"])

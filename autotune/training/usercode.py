@@ -1,0 +1,127 @@
+"""The user's Python file: loaded by path, called, and checked for what it promised."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from autotune.errors import TaskError
+from autotune.task import CodeRef
+
+
+def load(ref: CodeRef) -> Any:
+    """The object that ``ref`` names.
+
+    Raises:
+        TaskError: The file cannot be imported or does not define the name.
+    """
+    module = _module(Path(ref.file))
+    if not hasattr(module, ref.name):
+        names = [n for n in vars(module) if not n.startswith("_")]
+        raise TaskError(
+            f"the file defines no '{ref.name}'",
+            place=ref.file,
+            remedy=f"it has: {', '.join(names)}",
+        )
+    return getattr(module, ref.name)
+
+
+def call(ref: CodeRef, arguments: dict[str, Any]) -> Any:
+    """What the callable behind ``ref`` returns for ``arguments``.
+
+    Raises:
+        TaskError: It is not callable, or it raised; the message has its error and its line.
+    """
+    function = load(ref)
+    if not callable(function):
+        raise TaskError(
+            f"'{ref.name}' is a {type(function).__name__}, not callable", place=ref.file
+        )
+    try:
+        return function(**arguments)
+    except Exception as error:  # the edge to the user's code
+        given = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
+        raise TaskError(
+            f"{ref.name}({given}) raised {type(error).__name__}: {error}",
+            place=f"{ref.file}:{_line(error, ref.file)}",
+        ) from error
+
+
+def sources(file: Path) -> tuple[Path, ...]:
+    """``file`` and every module beside it that it imports, directly or through one of them."""
+    found: dict[Path, None] = {}
+    waiting = [file.resolve()]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found[path] = None
+        waiting += [p.resolve() for p in _imported_beside(path, file.resolve().parent)]
+    return tuple(sorted(found))
+
+
+def fingerprint(files: tuple[Path, ...]) -> str:
+    """A hash over the files' names and bytes."""
+    digest = hashlib.sha256()
+    for path in files:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.name}\0{content}\0".encode())
+    return digest.hexdigest()[:32]
+
+
+def _imported_beside(path: Path, folder: Path) -> Iterator[Path]:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            names = [base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names)]
+        else:
+            continue
+        for name in filter(None, names):
+            place = folder.joinpath(*name.split("."))
+            candidates = (place.with_suffix(".py"), place / "__init__.py")
+            yield from (c for c in candidates if c.is_file())
+
+
+def _module(path: Path) -> ModuleType:
+    """The module of a file, imported once per process; its folder is on the path for its imports."""
+    name = "_autotune_user_" + hashlib.sha256(str(path).encode()).hexdigest()[:12]
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise TaskError("no such Python file", place=str(path))
+    module = importlib.util.module_from_spec(spec)
+    folder = str(path.parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the edge to the user's code
+        del sys.modules[name]
+        line = _line(error, str(path))
+        raise TaskError(
+            f"importing it raised {type(error).__name__}: {error}", place=f"{path}:{line}"
+        ) from error
+    return module
+
+
+def _line(error: BaseException, file: str) -> int:
+    """The last line of the user's file on the way to the error."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return error.lineno
+    line, trace = 1, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
