@@ -1,0 +1,193 @@
+"""The fixed part of the file turned into values: everything but the space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autotune import plugins
+from autotune import slo as slos
+from autotune.errors import SpecError
+from autotune.hardware import machine
+from autotune.slo import QUANTITIES, SLO, Direction
+from autotune.spec import refs
+from autotune.spec.marks import Document
+from autotune.spec.model import UNLIMITED, File, MetricSection, TargetSection
+from autotune.spec.values import Budget, MetricRef
+from autotune.spec.words import unknown
+from autotune.target import Target
+from autotune.task import ModelSource
+
+PRESETS: Mapping[str, tuple[int, float]] = {
+    "quick": (24, 120.0),
+    "default": (64, 600.0),
+    "extensive": (256, 3600.0),
+}
+"""Trials and seconds of each preset."""
+
+
+def model(file: File, folder: Path, document: Document) -> ModelSource:
+    """The model as given, its files found beside the space file."""
+    given = file.model
+    if given.onnx is not None:
+        onnx = refs.file(given.onnx, folder, document, ("model", "onnx"))
+        return ModelSource(onnx=str(onnx), output=given.output)
+    weights = None
+    if given.weights is not None:
+        weights = str(refs.file(given.weights, folder, document, ("model", "weights")))
+    factory = refs.code(given.factory or "", folder, document, ("model", "factory"))
+    return ModelSource(factory, dict(given.args), weights, output=given.output)
+
+
+def metrics(file: File, folder: Path, document: Document) -> dict[str, MetricRef]:
+    """The metrics by the user's words."""
+    return {word: _metric(m, word, folder, document) for word, m in file.metrics.items()}
+
+
+def targets(file: File, document: Document) -> tuple[Target, ...]:
+    """The targets, cut from the machine as it is; a lane has half of its cores by default."""
+    return tuple(_target(name, section, document) for name, section in file.targets.items())
+
+
+def objectives(
+    file: File, known: Mapping[str, MetricRef], document: Document, *, priced: bool
+) -> dict[str, Direction]:
+    """What is traded off, by word. The cost is not among them where no price is given."""
+    directions = _directions(known)
+    first = next(iter(known))
+    given = file.objectives or {first: directions[first], "latency_p50": "min", "cost": "min"}
+    for word, direction in given.items():
+        found = slos.quantity(word, directions)
+        where = ("objectives", word)
+        if found is None:
+            raise _unknown_objective(document, word, known)
+        if found.direction != direction:
+            raise document.error(
+                where,
+                f"'{word}: {direction}' asks for a worse {word}",
+                f"write {word}: {found.direction}",
+            )
+    kept = {word: direction for word, direction in given.items() if priced or word != "cost"}
+    if not kept:
+        raise document.error(
+            ("objectives",), "cost is the only objective and no price is given", _PRICE
+        )
+    return kept
+
+
+def columns(words: Mapping[str, Direction], known: Mapping[str, MetricRef]) -> dict[str, Direction]:
+    """Objectives by their column of the trials table."""
+    directions = _directions(known)
+    found = {word: slos.quantity(word, directions) for word in words}
+    return {q.column: q.direction for q in found.values() if q is not None}
+
+
+def slo(file: File, known: Mapping[str, MetricRef], document: Document, *, priced: bool) -> SLO:
+    """The limits of the file and what is optimised under them."""
+    directions = _directions(known)
+    for index, sentence in enumerate(file.slo):
+        where = ("slo", index)
+        one = slos.parse([(sentence, document.place(where))], directions)
+        about = [limit.quantity.word for limit in one.limits]
+        about += [one.objective.word] if one.objective else []
+        if "cost" in about and not priced:
+            raise document.error(where, f"'{sentence}' needs a price and none is given", _PRICE)
+    places = [(sentence, document.place(("slo", i))) for i, sentence in enumerate(file.slo)]
+    return slos.parse(places, directions)
+
+
+def budget(file: File) -> Budget:
+    """When the search ends; the preset says what the file does not."""
+    trials, seconds = PRESETS[file.preset]
+    time = file.budget.time if file.budget.time is not None else seconds
+    return Budget(file.budget.trials or trials, None if math.isinf(time) else time)
+
+
+def plain(
+    model: ModelSource,
+    known: Mapping[str, MetricRef],
+    targets: tuple[Target, ...],
+    budget: Budget,
+) -> dict[str, Any]:
+    """The same values in the words of the file, defaults written out."""
+    return {
+        "model": _plain_model(model),
+        "metrics": {
+            word: {"metric": str(m.name), "direction": m.direction} for word, m in known.items()
+        },
+        "targets": {target.name: _plain_target(target) for target in targets},
+        "budget": {"trials": budget.trials, "time": budget.seconds or UNLIMITED},
+    }
+
+
+_PRICE = "give targets.<name>.price_per_hour for every target"
+
+
+def _unknown_objective(document: Document, word: str, known: Mapping[str, MetricRef]) -> SpecError:
+    where, words = ("objectives", word), [*known, *QUANTITIES]
+    error = unknown(document, where, "objective", word, words)
+    if error.remedy.startswith("did you mean"):
+        return error
+    remedy = f"declare it under metrics:, or take one of {', '.join(words)}"
+    return document.error(where, f"{error.cause}: it is not among the metrics", remedy)
+
+
+def _directions(known: Mapping[str, MetricRef]) -> dict[str, Direction]:
+    return {word: metric.direction for word, metric in known.items()}
+
+
+def _metric(given: MetricSection, word: str, folder: Path, document: Document) -> MetricRef:
+    where = ("metrics", word)
+    if word in QUANTITIES or not word.isidentifier():
+        taken = "is measured already" if word in QUANTITIES else "is not one word"
+        raise document.error(where, f"a metric called '{word}' {taken}", "give it another name")
+    inner = (*where, "metric") if isinstance(document.at(where), dict) else where
+    if refs.looks_like_code(given.metric):
+        if given.direction is None:
+            raise document.error(
+                where,
+                f"the metric '{word}' does not say which direction is better",
+                f"write {word}: {{metric: {given.metric}, direction: max}} (or min)",
+            )
+        return MetricRef(refs.code(given.metric, folder, document, inner), given.direction)
+    if given.metric not in plugins.names("metrics"):
+        raise unknown(document, inner, "metric", given.metric, plugins.names("metrics"))
+    direction = plugins.load("metrics", given.metric).direction
+    if given.direction not in (None, direction):
+        raise document.error(
+            (*where, "direction"),
+            f"the better direction of {given.metric} is {direction}, not {given.direction}",
+            f"write direction: {direction}, or leave it out",
+        )
+    return MetricRef(given.metric, direction)
+
+
+def _target(name: str, section: TargetSection, document: Document) -> Target:
+    here = machine()
+    cores = len(here.cores)
+    lane = section.lane_cores or max(1, cores // 2)
+    if lane * section.lanes > cores:
+        key = "lane_cores" if lane > cores else "lanes"
+        asked = f"{section.lanes} x {lane}" if section.lanes > 1 else str(lane)
+        raise document.error(
+            ("targets", name, key),
+            f"the lanes ask for {asked} cores and this machine has {cores}",
+            f"lower {key}: lanes times lane_cores is at most {cores}",
+        )
+    return Target(name, lane, section.lanes, section.price_per_hour, here)
+
+
+def _plain_model(model: ModelSource) -> dict[str, Any]:
+    if model.onnx is not None:
+        return {"onnx": model.onnx, "output": model.output}
+    weights = {"weights": model.weights} if model.weights else {}
+    args = dict(model.args)
+    return {"factory": str(model.factory), "args": args, **weights, "output": model.output}
+
+
+def _plain_target(target: Target) -> dict[str, Any]:
+    price = target.price_per_hour
+    lanes = {"lane_cores": target.lane_cores, "lanes": target.lanes}
+    return lanes if price is None else {**lanes, "price_per_hour": price}

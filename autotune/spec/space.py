@@ -1,0 +1,290 @@
+"""The ``space:`` section and what the plug-ins declare -> the space that is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from autotune import plugins
+from autotune.contracts import PRECISIONS, PTQ, QUANTIZED, Parameter, Technique
+from autotune.space import ALWAYS, Choice, Condition, Domain, Is, Knob, Rule, Space
+from autotune.spec import rules
+from autotune.spec.conditions import NEVER, both, in_words, possible, settle
+from autotune.spec.domains import domain, plain
+from autotune.spec.marks import Document, Where, dotted
+from autotune.spec.words import EXPECTED, unknown, unknown_key, wrong_kind
+from autotune.target import Target
+from autotune.task import ModelSource
+
+SECTION = "space"
+CORE = ("batch", "threads", "precision", "backend", "ptq")
+
+
+@dataclass(frozen=True)
+class Built:
+    """The space, the section with its defaults filled in, and what is worth saying about it."""
+
+    space: Space
+    section: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A parameter that will be a knob if its condition can hold in this space."""
+
+    name: str
+    where: Where
+    parameter: Parameter
+    when: Condition
+    given: bool
+
+
+def build(document: Document, model: ModelSource, targets: tuple[Target, ...]) -> Built:
+    """The space that the file's section spans over the declared parameters.
+
+    Raises:
+        SpecError: The section says something that no plug-in declares, or that cannot apply.
+    """
+    present, notes = _techniques(document, model)
+    backends, missing = _backends(document)
+    declared = [
+        *_core(document, targets, backends),
+        *_ptq(document),
+        *(d for t in present.values() for d in _of_technique(document, t, model)),
+        *(d for name in backends for d in _of_backend(document, name)),
+    ]
+    knobs = _knobs(document, declared, targets)
+    names = {knob.name for knob in knobs}
+    active = {n: settle(t.when(model), names) for n, t in present.items()}
+    removing: list[Rule] = [
+        rules.ThreadsFit(targets),
+        *(rules.BackendThere(name, reason) for name, reason in missing.items() if name in backends),
+        *(rules.backend(name, targets, model) for name in backends if name not in missing),
+        *(rules.technique(n, when, targets, model) for n, when in active.items() if when != NEVER),
+    ]
+    notes += [f"backend {name}: {reason}" for name, reason in missing.items()]
+    notes += [
+        f"{name} never applies: it needs {in_words(present[name].when(model))}"
+        for name, when in active.items()
+        if not possible(when, knobs)
+    ]
+    return Built(Space(tuple(knobs), tuple(removing)), _section(knobs, backends), tuple(notes))
+
+
+# ---- what is declared ----------------------------------------------------------------------------
+
+
+def _core(
+    document: Document, targets: tuple[Target, ...], backends: tuple[str, ...]
+) -> list[Declared]:
+    lane = min(target.lane_cores for target in targets)
+    parameters = (
+        Parameter("batch", int, 1, low=1),
+        Parameter("threads", int, lane, low=1),
+        Parameter("precision", str, "fp32", choices=PRECISIONS),
+        Parameter("backend", str, backends[0], choices=backends),
+    )
+    return [_declared(document, (SECTION,), "", p, ALWAYS) for p in parameters]
+
+
+def _ptq(document: Document) -> list[Declared]:
+    _known_parameters(document, (SECTION, "ptq"), PTQ)
+    return [_declared(document, (SECTION, "ptq"), "ptq.", p, QUANTIZED) for p in PTQ]
+
+
+def _of_technique(document: Document, technique: Technique, model: ModelSource) -> list[Declared]:
+    """Its parameters; those that its own condition reads exist wherever they are declared."""
+    when = technique.when(model)
+    found: list[Declared] = []
+    for section, parameters in technique.parameters(model).items():
+        _known_parameters(document, (SECTION, section), parameters)
+        for parameter in parameters:
+            own = ALWAYS if f"{section}.{parameter.name}" in when.knobs() else when
+            found.append(_declared(document, (SECTION, section), f"{section}.", parameter, own))
+    return found
+
+
+def _of_backend(document: Document, name: str) -> list[Declared]:
+    where = (SECTION, "backend", name)
+    parameters = plugins.load("backends", name).parameters()
+    _known_parameters(document, where, parameters)
+    active = Is("backend", (name,))
+    return [_declared(document, where, f"{name}.", p, active) for p in parameters]
+
+
+def _declared(
+    document: Document, where: Where, prefix: str, parameter: Parameter, when: Condition
+) -> Declared:
+    section = document.at(where)
+    return Declared(
+        name=prefix + parameter.name,
+        where=(*where, parameter.name),
+        parameter=parameter,
+        when=both(when, parameter.when),
+        given=isinstance(section, dict) and parameter.name in section,
+    )
+
+
+def _known_parameters(document: Document, where: Where, parameters: Iterable[Parameter]) -> None:
+    section = document.at(where)
+    if section is None:
+        return
+    known = [parameter.name for parameter in parameters]
+    if not isinstance(section, dict):
+        example = f"its parameters: {', '.join(known)}" if known else "leave it empty: {}"
+        raise wrong_kind(document, where, "a mapping", example)
+    for key in section:
+        if key not in known:
+            raise unknown_key(document, (*where, key), known)
+
+
+# ---- which plug-ins are in -----------------------------------------------------------------------
+
+
+def _techniques(document: Document, model: ModelSource) -> tuple[dict[str, Technique], list[str]]:
+    """The techniques of which a section is given, in the order in which they run."""
+    loaded = {name: plugins.load("techniques", name) for name in plugins.names("techniques")}
+    known = [*CORE, *(section for t in loaded.values() for section in t.sections)]
+    given = document.at((SECTION,))
+    for key in given:
+        if key not in known:
+            raise unknown_key(document, (SECTION, key), known)
+    present = {n: t for n, t in loaded.items() if any(s in given for s in t.sections)}
+    if model.trainable:
+        ordered = sorted(present.items(), key=lambda item: (item[1].position, item[0]))
+        return dict(ordered), []
+    for technique in present.values():
+        section = next(s for s in technique.sections if s in given)
+        raise document.error(
+            (SECTION, section),
+            f"'{section}' needs a network that can be trained, and an ONNX model is not one",
+            "remove it, or give the model as factory: task.py:build_model",
+        )
+    return {}, [f"an ONNX model: {', '.join(loaded)} are absent, they need a trainable network"]
+
+
+def _backends(document: Document) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The backends of the choice, and why those that cannot be used here cannot.
+
+    Where the file is silent the choice is every backend that can be used here.
+    """
+    where = (SECTION, "backend")
+    silent = "backend" not in document.at((SECTION,))
+    names = list(plugins.names("backends")) if silent else _named(document, where)
+    reasons = {name: plugins.load("backends", name).unavailable() for name in names}
+    missing = {name: reason for name, reason in reasons.items() if reason}
+    if len(missing) == len(names):
+        why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        cause = f"no backend of this space can be used here ({why})"
+        others = ", ".join(name for name in plugins.names("backends") if name not in names)
+        raise document.error(where, cause, f"add another: {others}" if others else "install one")
+    return tuple(name for name in names if not (silent and name in missing)), missing
+
+
+def _named(document: Document, where: Where) -> list[str]:
+    """The backends that the file names: one word, a list, or a mapping with their knobs."""
+    given, known = document.at(where), plugins.names("backends")
+    example = f"known: {', '.join(known)}"
+    if isinstance(given, dict):
+        places: list[Where] = [(*where, name) for name in given]
+        for place in places:
+            if place[-1] not in known:
+                raise unknown(document, place, "backend", str(place[-1]), known)
+    else:
+        listed = isinstance(given, list)
+        places = [(*where, index) for index in range(len(given))] if listed else [where]
+        for place in places:
+            word = document.at(place)
+            if not isinstance(word, str):
+                raise wrong_kind(document, place, EXPECTED[str], example)
+            if word not in known:
+                raise unknown(document, place, "backend", word, known)
+    names = list(given) if isinstance(given, dict | list) else [given]
+    if not names:
+        raise document.error(where, "no backend is named", example)
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise document.error(places[index], f"'{name}' is named twice", "keep one")
+    return names
+
+
+# ---- knobs ---------------------------------------------------------------------------------------
+
+
+def _knobs(document: Document, declared: list[Declared], targets: tuple[Target, ...]) -> list[Knob]:
+    """The declared parameters whose condition can hold, each after what it depends on."""
+    knobs: list[Knob] = []
+    if len(targets) > 1:
+        knobs.append(Knob("target", Choice(tuple(target.name for target in targets))))
+    never: list[Declared] = []
+    for item in _ordered(declared):
+        when = settle(item.when, {knob.name for knob in knobs})
+        if possible(when, knobs):
+            knobs.append(Knob(item.name, _domain(document, item), when))
+        else:
+            never.append(item)
+    _no_dead_words(document, declared, never)
+    return knobs
+
+
+def _domain(document: Document, item: Declared) -> Domain:
+    if item.name == "backend":
+        return Choice(item.parameter.choices)
+    return (
+        domain(item.parameter, document, item.where)
+        if item.given
+        else Choice((item.parameter.default,))
+    )
+
+
+def _ordered(declared: list[Declared]) -> list[Declared]:
+    """Stable, except that each comes after the declared ones that its condition reads."""
+    names = {item.name for item in declared}
+    done: list[Declared] = []
+    left = list(declared)
+    while left:
+        placed = {item.name for item in done}
+        ready = next((d for d in left if d.when.knobs() & names <= placed), None)
+        if ready is None:
+            raise ValueError(f"conditions in a circle: {[item.name for item in left]}")
+        left.remove(ready)
+        done.append(ready)
+    return done
+
+
+def _no_dead_words(document: Document, declared: list[Declared], never: list[Declared]) -> None:
+    """Refuse a section or a parameter that is given and can apply nowhere in this space."""
+    names = {item.name for item in never}
+    for item in never:
+        section = item.where[:-1]
+        whole = all(d.name in names for d in declared if d.where[:-1] == section)
+        where = section if whole else item.where
+        parent = document.at(where[:-1])
+        if not isinstance(parent, dict) or where[-1] not in parent:
+            continue
+        what = dotted(where[1:])
+        knobs = " and ".join(f"space.{name}" for name in sorted(item.when.knobs()))
+        raise document.error(
+            where,
+            f"'{what}' applies only where {in_words(item.when)}, which is nowhere in this space",
+            f"give {knobs} a value for which it does, or remove '{what}'",
+        )
+
+
+def _section(knobs: list[Knob], backends: tuple[str, ...]) -> dict[str, Any]:
+    """The section with every default written out."""
+    section: dict[str, Any] = {}
+    bodies: dict[str, dict[str, Any]] = {name: {} for name in backends}
+    for knob in knobs:
+        owner, _, parameter = knob.name.rpartition(".")
+        if knob.name == "target":
+            continue
+        if not owner:
+            section[knob.name] = bodies if knob.name == "backend" else plain(knob.domain)
+        elif owner in bodies:
+            bodies[owner][parameter] = plain(knob.domain)
+        else:
+            section.setdefault(owner, {})[parameter] = plain(knob.domain)
+    return section
