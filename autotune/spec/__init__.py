@@ -2,7 +2,7 @@
 
 from autotune.spec.compare import collapsed, differences
 from autotune.spec.load import load
-from autotune.spec.marks import dump
+from autotune.spec.reader import dump
 from autotune.spec.schema import schema
 from autotune.spec.values import Budget, MetricRef, Spec
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from autotune import plugins
 from autotune.errors import Infeasible, SpecError
 from autotune.space import Space
-from autotune.spec import faults, fixed, marks, refs
+from autotune.spec import faults, fixed, reader, refs
 from autotune.spec.marks import Document
 from autotune.spec.space import build
 from autotune.spec.values import Spec
@@ -79,7 +79,7 @@ def load(path: Path, overrides: Mapping[str, object] | None = None) -> Spec:
 
 
 def _document(path: Path, overrides: Mapping[str, object]) -> Document:
-    document = marks.read(path)
+    document = reader.read(path)
     example = "start from a ready space file: model:, data: and space: at the top"
     if document.data is None:
         raise SpecError("the file is empty", place=document.source, remedy=example)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from autotune.spec import Spec, dump, load
+
 BASE = """\
 name: small
 seed: 3
@@ -72,3 +74,16 @@ def write(folder: Path):
 @pytest.fixture
 def base() -> str:
     return BASE
+
+
+@pytest.fixture
+def again(folder: Path):
+    """Write a spec's resolved form into another folder and load it from there."""
+
+    def loader(spec: Spec) -> Spec:
+        path = folder / "elsewhere" / "spec.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(dump(spec.resolved))
+        return load(path)
+
+    return loader

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from autotune.errors import SpecError
 from autotune.hardware import machine
 from autotune.space import Choice, Range
-from autotune.spec import Budget, MetricRef, collapsed, differences, dump, load, schema
+from autotune.spec import Budget, MetricRef, collapsed, load, schema
 from autotune.task import CodeRef
 
 
@@ -139,7 +138,7 @@ def test_cost_alone_without_a_price_is_an_error(write):
     assert "price_per_hour" in caught.value.remedy
 
 
-def test_an_onnx_model_has_no_training_techniques(folder):
+def test_an_onnx_model_has_no_training_techniques(folder, again):
     path = folder / "onnx.yaml"
     path.write_text(
         "model: {onnx: model.onnx}\ndata: task.py:data\n"
@@ -154,7 +153,7 @@ def test_an_onnx_model_has_no_training_techniques(folder):
     grid = spec.space.grid()
     assert {point["backend"] for point in grid.points} == {"onnxruntime"}
     assert "an ONNX model does not run in PyTorch" in grid.removed
-    assert load(_again(spec, folder)) == spec
+    assert again(spec) == spec
 
 
 def test_a_short_file_gets_every_default(folder):
@@ -214,79 +213,12 @@ def test_overrides_replace_what_the_file_says(write):
     assert domains(spec)["batch"] == Choice((2,))
 
 
-def test_a_metric_of_the_users_own(write, folder):
+def test_a_metric_of_the_users_own(write, folder, again):
     own = '{accuracy: {metric: "task.py:score", direction: max}}'
     spec = load(write("{accuracy: top1}", own))
     ref = CodeRef(str(folder.resolve() / "task.py"), "score")
     assert spec.metrics == {"accuracy": MetricRef(ref, "max")}
-    assert load(_again(spec, folder)) == spec
-
-
-# ---- the resolved form ---------------------------------------------------------------------------
-
-
-def _again(spec, folder: Path) -> Path:
-    path = folder / "elsewhere" / "spec.yaml"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(dump(spec.resolved))
-    return path
-
-
-CHANGES = [
-    ("", ""),
-    ("batch: [1, 8]", "batch: {low: 1, high: 64, log: true}"),
-    ("ratio: [0.3, 0.5]", "ratio: {low: 0.1, high: 0.5, step: 0.2}"),
-    ("time: 4m", "time: unlimited"),
-    ("name: small", 'name: "1e3"'),
-    ("    structure: [none, channel]\n    ratio: [0.3, 0.5]\n  finetune: {epochs: 4}",
-     "    structure: none"),
-    ("    width: [16, 8]\n  distill: {temperature: 4, lr: 6e-3}", "    width: 16"),
-    ("  precision: [fp32, int8]\n  ptq: {samples: [32, 128]}\n", ""),
-    ("    onnxruntime:\n      level: [basic, all]\n    openvino:", "    [torch, openvino]"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("old", "new"), CHANGES)
-def test_the_resolved_form_makes_an_equal_spec(old, new, write, folder):
-    spec = load(write(old, new))
-    again = load(_again(spec, folder))
-    assert again == spec
-    assert again.resolved == spec.resolved
-    assert differences(spec.resolved, again.resolved) == []
-    json.dumps(spec.resolved, allow_nan=False)  # plain data
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "sentence"),
-    [
-        ("batch: [1, 8]", "batch: [1, 4]", "space.batch: was [1, 8], is [1, 4]"),
-        ("seed: 3", "seed: 4", "seed: was 3, is 4"),
-        ("lr: 6e-3", "lr: 5e-3", "space.distill.lr: was 0.006, is 0.005"),
-        ("ratio: [0.3, 0.5]", "ratio: {low: 0.3, high: 0.5}",
-         "space.prune.ratio: was [0.3, 0.5], is {low: 0.3, high: 0.5}"),
-        ("0.10", "0.20", "targets.local.price_per_hour: was 0.1, is 0.2"),
-    ],
-)  # fmt: skip
-def test_differences_are_told_one_by_one(old, new, sentence, write):
-    assert differences(load(write()).resolved, load(write(old, new)).resolved) == [sentence]
-
-
-def test_what_comes_and_goes_is_told(write):
-    openvino = differences(load(write()).resolved, load(write("    openvino:\n", "")).resolved)
-    assert openvino == ["space.backend.openvino.hint: was latency, is not there"]
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("trials: 8", "trials: 80"),
-        ("latency_p99 <= 2ms", "latency_p99 <= 3ms"),
-        ("name: small", "name: large"),
-        ("lr: 6e-3", "lr: 0.006"),
-    ],
-)
-def test_what_a_continuation_may_change_is_no_difference(old, new, write):
-    assert differences(load(write()).resolved, load(write(old, new)).resolved) == []
+    assert again(spec) == spec
 
 
 # ---- no effects ----------------------------------------------------------------------------------

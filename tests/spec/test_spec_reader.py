@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from autotune.errors import SpecError
 from autotune.spec import dump, load
-from autotune.spec.marks import parse, read
+from autotune.spec.reader import parse, read
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**18), 10**18) | st.text()
