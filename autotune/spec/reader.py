@@ -202,11 +202,10 @@ def _not_yaml(error: yaml.MarkedYAMLError, text: str, source: str) -> SpecError:
     mark = error.problem_mark or error.context_mark
     number = min(mark.line + 1 if mark else 1, len(lines))
     about = " ".join(part for part in (error.context, error.problem) if part)
-    return SpecError(
-        f"not YAML: {about}",
-        place=f"{source}:{number}",
-        remedy=f"the line reads: {lines[number - 1].strip()[:120]}",
-    )
+    remedy = f"the line reads: {lines[number - 1].strip()[:120]}"
+    if "block scalar" in about:  # `- accuracy: >= 0.9`
+        remedy += "; a limit is a sentence without a colon: accuracy >= baseline - 1pt"
+    return SpecError(f"not YAML: {about}", place=f"{source}:{number}", remedy=remedy)
 
 
 def _too_deep(source: str) -> SpecError:

@@ -40,11 +40,11 @@ def unknown_key(document: Document, where: Where, known: Iterable[str]) -> SpecE
 def wrong_kind(document: Document, where: Where, expected: str, example: str) -> SpecError:
     """The value at ``where`` is not ``expected``; says to quote ``off`` where a word belongs."""
     value = document.at(where)
-    raw = document.raw.get(where, shown(value))
+    written = document.raw.get(where, shown(value)) if isinstance(value, bool) else shown(value)
     if isinstance(value, bool) and expected == EXPECTED[str]:
-        cause = f"expected {expected}, but {raw} without quotes is a boolean in YAML"
-        return document.error(where, cause, f'quote it: "{raw}"')
-    return document.error(where, f"expected {expected}, not {shown(value)}", example)
+        cause = f"expected {expected}, but {written} without quotes is a boolean in YAML"
+        return document.error(where, cause, f'quote it: "{written}"')
+    return document.error(where, f"expected {expected}, not {written}", example)
 
 
 def shown(value: object) -> str:

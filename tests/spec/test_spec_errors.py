@@ -38,6 +38,7 @@ CASES = {
     # wrong types
     "word for a number": ("seed: 3", "seed: three", "seed", "expected a whole number, not 'three'", "for example seed: 0"),
     "fraction for a whole number": ("threads: 1", "threads: 1.5", "space.threads", "expected a whole number, not 1.5", "for example threads: "),
+    "switch for a number": ("threads: 1", "threads: off", "space.threads", "expected a whole number, not off", "for example threads: "),
     "boolean for a number": ("threads: 1", "threads: true", "space.threads", "expected a whole number, not true", "for example threads: "),
     "list for a mapping": ("budget: {trials: 8, time: 4m}", "budget: [8, 4m]", "budget", "expected a mapping, not a list", "for example budget: {trials"),
     "mapping for a list": ("  - latency_p99 <= 2ms\n  - accuracy >= baseline - 1pt\n  - minimize cost", "  latency_p99: 2ms", "slo", "expected a list, not a mapping", "for example slo: ["),

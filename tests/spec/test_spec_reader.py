@@ -78,7 +78,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: [1, 2\nb: 3", "x.yaml:2", "not YAML", "the line reads: b: 3"),
         ("a: 1\n\tb: 2", "x.yaml:2", "not YAML", "the line reads: b: 2"),
         ("a: b: c", "x.yaml:1", "not YAML: mapping values are not allowed", "reads: a: b: c"),
-        ("slo:\n- accuracy: >= 1", "x.yaml:2", "not YAML", "- accuracy: >= 1"),
+        ("slo:\n- accuracy: >= 1", "x.yaml:2", "not YAML", "a limit is a sentence"),
         ("a: *nothing", "x.yaml:1", "undefined alias", "the line reads: a: *nothing"),
         ("a: 1\n---\nb: 2", "x.yaml:2", "expected a single document", "---"),
         ("a: 1\nb: \x00", "x.yaml:2", "character '\\x00' is not allowed", "remove it"),
