@@ -1,1 +1,30 @@
 """The clock and the statistics behind every number."""
+
+from autotune.measure.accuracy import mcnemar, paired_difference, resolution_words, wilson
+from autotune.measure.check import compare, tolerance, verify
+from autotune.measure.cost import cost_estimate, cost_usd_per_million
+from autotune.measure.loop import LoopSettings, Timing, time_calls
+from autotune.measure.memory import peak_rss_bytes, reset_peak, rss_bytes
+from autotune.measure.statistics import block_bootstrap, latency_columns, quantile, upper_bound
+
+__all__ = [
+    "LoopSettings",
+    "Timing",
+    "block_bootstrap",
+    "compare",
+    "cost_estimate",
+    "cost_usd_per_million",
+    "latency_columns",
+    "mcnemar",
+    "paired_difference",
+    "peak_rss_bytes",
+    "quantile",
+    "reset_peak",
+    "resolution_words",
+    "rss_bytes",
+    "time_calls",
+    "tolerance",
+    "upper_bound",
+    "verify",
+    "wilson",
+]
