@@ -1,1 +1,5 @@
-"""A run as one self-contained HTML file."""
+"""A run -> one self-contained HTML file."""
+
+from autotune.report.html import render
+
+__all__ = ["render"]

@@ -1,0 +1,101 @@
+"""Numbers and columns in the words that a reader of the report sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autotune.runfolder import RunData
+from autotune.slo import Direction
+from autotune.space import Configuration
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measured column: its label, its unit, its better side.
+
+    ``unit`` is ``fraction`` for a metric whose values all lie in [0, 1]: shown in percent.
+    """
+
+    column: str
+    label: str
+    unit: str
+    direction: Direction
+
+
+_KNOWN = (
+    Measure("latency_p50_ms", "Latency p50", "ms", "min"),
+    Measure("latency_p90_ms", "Latency p90", "ms", "min"),
+    Measure("latency_p99_ms", "Latency p99", "ms", "min"),
+    Measure("throughput_per_s", "Throughput", "/s", "max"),
+    Measure("cost_usd_per_million", "Cost", "USD per million", "min"),
+    Measure("size_bytes", "Size", "bytes", "min"),
+    Measure("memory_peak_bytes", "Peak memory", "bytes", "min"),
+    Measure("load_seconds", "Load time", "s", "min"),
+)
+
+
+def measures(run: RunData) -> tuple[Measure, ...]:
+    """The columns that some trial of the run measured: metrics first, then what we know."""
+    rows = [t.measurement.values for t in run.trials if t.measurement is not None]
+    metrics = (_metric(run, name) for name in run.metrics)
+    known = (m for m in _KNOWN if m.column not in run.metrics)
+    return tuple(m for m in (*metrics, *known) if any(m.column in row for row in rows))
+
+
+def _metric(run: RunData, name: str) -> Measure:
+    rows = [t.measurement.values for t in run.trials if t.measurement is not None]
+    values = [row[name].value for row in rows if name in row]
+    fraction = run.metrics[name] == "max" and all(0 <= value <= 1 for value in values)
+    label = name.replace("_", " ").capitalize()
+    return Measure(name, label, "fraction" if fraction else "", run.metrics[name])
+
+
+def number(value: float, digits: int = 3) -> str:
+    """``value`` with ``digits`` significant digits, never in powers of ten where it can be read."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    if decimals > 8:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:,.{max(0, decimals)}f}"
+
+
+def amount(value: float, unit: str) -> str:
+    """A value with its unit: ``0.231 ms``, ``99.2 %``, ``1.45 MB``, ``$0.0064``."""
+    match unit:
+        case "fraction":
+            return f"{value * 100:.2f} %"
+        case "bytes":
+            return _bytes(value)
+        case "USD per million":
+            return f"${number(value)}"
+        case _:
+            return f"{number(value)} {unit}".rstrip()
+
+
+def _bytes(value: float) -> str:
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= size:
+            return f"{number(value / size)} {unit}"
+    return f"{value:.0f} B"
+
+
+def duration(seconds: float) -> str:
+    """``3 min 42 s``, ``12.4 s``, ``0.31 s``."""
+    if seconds < 60:
+        return f"{number(seconds)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def grouped(configuration: Configuration) -> Mapping[str, Mapping[str, str]]:
+    """The active knobs by section: ``{"": {"batch": "1"}, "prune": {"ratio": "0.3"}}``."""
+    groups: dict[str, dict[str, str]] = {"": {}}
+    for name, value in configuration.items():
+        section, _, knob = name.rpartition(".")
+        shown = str(value).lower() if isinstance(value, bool) else str(value)
+        groups.setdefault(section, {})[knob] = shown
+    return groups

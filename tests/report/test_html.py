@@ -1,0 +1,216 @@
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from autotune import slo
+from autotune.pick import pick
+from autotune.report import render
+from autotune.report.html import script_json
+from autotune.runfolder import RunData, assemble
+from autotune.space import Configuration
+from autotune.trial import Completed, Estimate, Failed, Measurement, Trial
+from report.example import SPEC, example
+
+EVIL = "</script><img src=x onerror=alert(1)>\u2028<!--"
+
+
+class Elements(HTMLParser):
+    """The tags of a page in order, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += f" {data}"
+
+
+def picked(run: RunData) -> RunData:
+    limits = slo.parse(((sentence, "") for sentence in run.slo), run.metrics)
+    found = pick(run.trials, limits, slo.QUANTITIES["latency_p50"])
+    checks = [dataclasses.asdict(check) for check in found.checks]
+    return dataclasses.replace(run, pick={"trial": found.trial, "checks": checks})
+
+
+def prose(page: str) -> str:
+    """The page without its scripts and style, white space folded."""
+    without = re.sub(r"<(script|style)\b.*?</\1>", "", page, flags=re.DOTALL)
+    return " ".join(Elements(without).text.split())
+
+
+def data(page: str) -> dict[str, object]:
+    found = re.search(r'id="run-data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return dict(json.loads(found.group(1)))
+
+
+def test_the_headline_is_the_pick_against_the_baseline_of_its_batch() -> None:
+    run = picked(example())
+    assert run.pick is not None
+    best = run.trials[run.pick["trial"]]
+    given = next(
+        t
+        for t in run.trials
+        if t.origin == "baseline" and t.configuration["batch"] == best.configuration["batch"]
+    )
+    assert best.measurement is not None
+    assert given.measurement is not None
+    speedup = given.measurement["latency_p50_ms"] / best.measurement["latency_p50_ms"]
+    lost = 100 * (given.measurement["accuracy"] - best.measurement["accuracy"])
+    text = prose(render(run))
+    assert (
+        f"{speedup:.0f} times faster than the model as given, with {lost:.2f} points less" in text
+    )
+    assert f"Trial {best.number}, picked under: {'; '.join(run.slo)}" in text
+    assert "not slower than the baseline" in text
+
+
+def test_the_same_run_gives_the_same_page() -> None:
+    assert render(example(20)) == render(example(20))
+
+
+def test_the_page_is_small_and_names_nothing_to_fetch() -> None:
+    page = render(picked(example()))
+    elements = Elements(page)
+    assert len(page) < 2_500_000
+    assert not {"link", "img", "iframe", "object", "embed"} & set(elements.tags)
+    assert not {"src", "srcset", "href", "action"} & {name for name, _ in elements.attributes}
+    assert "default-src 'none'" in page
+
+
+def test_what_a_user_wrote_is_text_and_never_markup() -> None:
+    configuration = Configuration((("backend", EVIL), ("batch", 1), (EVIL, EVIL)))
+    measured = Measurement({EVIL: Estimate(0.9), "latency_p50_ms": Estimate(1.0)}, {EVIL: EVIL})
+    trials = (
+        Trial(0, configuration, "baseline", Completed(measured), {EVIL: 1.0}, (EVIL,)),
+        Trial(1, configuration, "sampler", Failed(EVIL, EVIL, EVIL)),
+    )
+    run = dataclasses.replace(
+        example(1),
+        name=EVIL,
+        trials=trials,
+        metrics={EVIL: "max"},
+        slo=(),
+        spec={"name": EVIL, EVIL: EVIL},
+        environment={EVIL: EVIL, "libraries": {EVIL: EVIL}},
+        space={"size": 2, "removed": {EVIL: 1}, "notes": [EVIL]},
+        pick={"trial": 0, "message": EVIL, "checks": [CHECK]},
+    )
+    page = render(run)
+    elements = Elements(page)
+    assert "img" not in elements.tags
+    assert elements.tags.count("script") == 3
+    assert EVIL not in page
+    assert data(page)["knobs"] == ["backend", "batch", EVIL]
+    assert prose(page).count("onerror=alert(1)") > 10
+
+
+CHECK = {"limit": EVIL, "met": False, "detail": EVIL, "value": 1.0, "bound": 1.0}
+
+
+def test_json_for_a_script_comes_back_as_it_was() -> None:
+    text = script_json({EVIL: [1.5, None, EVIL, "&amp;"]})
+    assert not set("<>&\u2028\u2029") & set(text)
+    assert json.loads(text) == {EVIL: [1.5, None, EVIL, "&amp;"]}
+
+
+def test_numbers_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        script_json(float("nan"))
+
+
+def test_every_trial_is_in_the_data_with_its_knobs_and_figures() -> None:
+    run = example(30)
+    rows = data(render(run))["trials"]
+    assert isinstance(rows, list)
+    for trial, row in zip(run.trials, rows, strict=True):
+        assert row["k"] == dict(trial.configuration)
+        if trial.measurement is not None:
+            accuracy = trial.measurement.values["accuracy"]
+            assert row["v"]["accuracy"] == [accuracy.value, accuracy.low, accuracy.high]
+
+
+def test_limits_that_the_reader_may_change_are_apart_from_the_rest() -> None:
+    sentences = ["latency_p99 <= 2ms", "accuracy >= baseline - 1pt", "size <= 1MB", "minimize cost"]
+    run = assemble(Path("r"), {**SPEC, "slo": sentences}, example(8).events)
+    found = data(render(run))
+    limits = found["limits"]
+    assert isinstance(limits, dict)
+    assert limits["p50"] is None
+    assert limits["p99"] == 2.0
+    assert limits["drops"] == {"accuracy": 1.0}
+    assert [limit["text"] for limit in limits["kept"]] == ["size <= 1MB"]
+    assert found["objective"] == "cost_usd_per_million"
+
+
+def test_what_failed_is_grouped_by_its_reason() -> None:
+    run = example(200)
+    reasons = [t.outcome.reason for t in run.trials if isinstance(t.outcome, Failed)]
+    page = render(run)
+    text = prose(page)
+    assert len(reasons) > 3
+    assert text.count(reasons[0]) == 1
+    assert f"failed {len(reasons)} {reasons[0]}" in text
+    assert "even the best accuracy of a relative" in text
+
+
+def test_the_account_of_time_space_and_machine_is_there() -> None:
+    text = prose(render(example()))
+    for words in (
+        "131 executed for 288 needed, 2.2 times fewer",
+        "11 executed for 41 needed, 3.7 times fewer",
+        "Overhead per trial 64 ms",
+        "512 onnxruntime has no bf16 kernels on this processor",
+        "one lane core, so 1 is the only value",
+        "AMD EPYC 9R14",
+        "openvino 2026.4.1",
+        "seed 0",
+    ):
+        assert words in text, words
+
+
+def test_shared_stages_show_what_they_saved() -> None:
+    text = prose(render(example(3)))
+    assert "data 0 3 0 s 1.20 s" in text
+
+
+def test_no_trial_completed() -> None:
+    failed = Trial(0, Configuration((("batch", 1),)), "baseline", Failed("train", "no memory"))
+    text = prose(render(dataclasses.replace(example(1), trials=(failed,))))
+    assert "No trial has completed." in text
+    assert "train: no memory" in text
+
+
+def test_a_run_that_has_just_begun() -> None:
+    run = assemble(Path("r"), {"name": "fresh"}, [])
+    text = prose(render(run))
+    assert "0 trials" in text
+    assert "Ended not yet" in text
+
+
+def test_nothing_fits() -> None:
+    missed = {"trial": None, "message": "trial 3 comes nearest: 2.4 ms against 2 ms"}
+    text = prose(render(dataclasses.replace(example(9), pick=missed)))
+    assert "No configuration meets the limits." in text
+    assert "trial 3 comes nearest: 2.4 ms against 2 ms" in text
+
+
+def test_no_limits_no_pick() -> None:
+    run = dataclasses.replace(example(9), slo=())
+    assert re.search(r"\d+ configurations? (is|are) on the front", prose(render(run)))
+
+
+def test_the_baseline_itself_can_be_the_pick() -> None:
+    run = dataclasses.replace(example(9), pick={"trial": 0})
+    assert "nothing beats the model as given" in prose(render(run))
