@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -92,8 +93,6 @@ def mean(samples: NDArray[Any], confidence: float = CONFIDENCE) -> Estimate:
     Raises:
         ValueError: There is no sample, or one is not finite.
     """
-    from scipy.special import stdtrit  # here, because it doubles a measuring process's start
-
     stream = _stream(samples)
     value = float(stream.mean())
     blocks = min(BLOCKS, math.floor(effective_size(stream) / 4))
@@ -101,7 +100,7 @@ def mean(samples: NDArray[Any], confidence: float = CONFIDENCE) -> Estimate:
         return Estimate(value)
     length = len(stream) // blocks
     means = stream[len(stream) - blocks * length :].reshape(blocks, length).mean(axis=1)
-    half = float(stdtrit(blocks - 1, (1 + confidence) / 2) * means.std(ddof=1) / math.sqrt(blocks))
+    half = float(_student((1 + confidence) / 2, blocks - 1) * means.std(ddof=1) / math.sqrt(blocks))
     return Estimate(value, value - half, value + half)
 
 
@@ -198,6 +197,23 @@ def block_bootstrap(
         found[repeat] = statistic(stream[places])
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Estimate(float(statistic(stream)), float(low), float(high))
+
+
+def _student(level: float, freedom: int) -> float:
+    """The quantile of Student's t, within 0.001 from four degrees of freedom up, at 97.5 %.
+
+    Abramowitz and Stegun 26.7.5. Not scipy's: a measuring process comes here, and importing that
+    would cost each one a quarter of a second.
+    """
+    z = NormalDist().inv_cdf(level)
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return sum((term / freedom**power for power, term in enumerate(terms)), 0.0)
 
 
 def _binomial(size: int, q: float) -> tuple[int, Floats]:

@@ -97,7 +97,7 @@ def test_a_lost_race_ends_early():
     timing = time_calls(lambda _: busy(0.002), settings=settings)
     assert timing.gave_up
     assert 30 <= len(timing.samples_ns) < 200
-    assert timing.seconds < 2.0
+    assert timing.seconds < settings.min_s
 
 
 def test_a_race_that_is_won_goes_on():

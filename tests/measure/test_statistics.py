@@ -1,6 +1,8 @@
 """Intervals hold what they promise: laws, exact small cases, and coverage of known streams."""
 
 import math
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.signal import lfilter
 from scipy.stats import binom, norm, spearmanr
+from scipy.stats import t as student
 
 from autotune.measure import statistics
 
@@ -232,6 +235,27 @@ def test_correlated_streams_are_covered_too(count, q, least, most):
     inside, under = covered(count, count, 0.55, q)
     assert least <= inside <= most
     assert under >= 0.94
+
+
+@pytest.mark.parametrize("count", [60, 80, 120, 400])
+def test_the_interval_of_a_mean_is_students_over_the_blocks(count):
+    samples = np.random.default_rng(count).normal(10.0, 1.0, size=count)
+    blocks = min(20, int(statistics.effective_size(samples) / 4))
+    means = samples[count % blocks :].reshape(blocks, -1).mean(axis=1)
+    half = student.ppf(0.975, blocks - 1) * means.std(ddof=1) / math.sqrt(blocks)
+    found = statistics.mean(samples)
+    assert found.high - found.value == pytest.approx(half, rel=1e-3)
+    assert found.value - found.low == pytest.approx(half, rel=1e-3)
+
+
+def test_statistics_of_a_measuring_process_need_no_scipy():
+    script = (
+        "import sys, numpy as np\n"
+        "from autotune.measure import latency_columns\n"
+        "assert latency_columns(np.arange(1, 999), 1)['latency_p50_ms'].value\n"
+        "sys.exit('scipy' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_means_are_covered():
