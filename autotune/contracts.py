@@ -89,12 +89,14 @@ class Rejection:
 class StageContext:
     """What a stage's function gets: folders to read, an empty one to fill, its own parameters.
 
-    The function returns facts about what it did (JSON values); they are kept with the artifact.
+    ``scratch`` is a folder of this stage's own that survives a kill, for checkpoints. The function
+    returns facts about what it did (JSON values); they are kept with the artifact.
     """
 
     stage: Stage
     inputs: tuple[Path, ...]
     out: Path
+    scratch: Path
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -141,6 +143,8 @@ class Technique(Protocol):
     """The sections of the space file it reads; their knobs, and only they, enter its key."""
     needs_data: bool
     needs_teacher: bool
+    trains: bool
+    """Whether it runs the training loop: the dear work that trials should share."""
     libraries: tuple[str, ...]
 
     def parameters(self, model: ModelSource) -> Mapping[str, tuple[Parameter, ...]]:

@@ -39,7 +39,15 @@ def non_dominated(values: Floats, maximise: Sequence[bool]) -> NDArray[np.bool_]
 
 
 def hypervolume(values: Floats, maximise: Sequence[bool], reference: Floats) -> float:
-    """The volume that ``values`` (n, m) dominate above ``reference`` (m,)."""
+    """The volume between ``values`` (n, m) and a ``reference`` (m,) that is worse than they are.
+
+    A row that is not better than the reference in every objective adds nothing.
+
+    Raises:
+        ValueError: A value is not finite.
+    """
+    if not (np.isfinite(values).all() and np.isfinite(reference).all()):
+        raise ValueError("a hypervolume needs finite values")
     from moocore import hypervolume as volume
 
     return float(volume(values, ref=reference, maximise=np.asarray(maximise, dtype=bool)))

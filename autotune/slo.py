@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ _EXAMPLES = "for example 'latency_p99 <= 2ms' or 'accuracy >= baseline - 1pt'"
 
 
 def limit(sentence: str, metrics: Mapping[str, Direction], place: str = "") -> Limit:
-    """One limit from its sentence.
+    """One limit from its sentence; ``<`` and ``>`` are read as ``<=`` and ``>=``.
 
     Raises:
         SpecError: As for ``parse``.
@@ -152,7 +153,10 @@ def _number(text: str, of: Quantity, place: str) -> float:
         wants = f"write it in {', '.join(known)}" if known else "it has no unit"
         what = f"unit '{unit}'" if unit else "a number without a unit"
         raise SpecError(f"{of.word} cannot be given as {what}", place=place, remedy=wants)
-    return float(amount) * of.units[unit.lower()]
+    value = float(amount) * of.units[unit.lower()]
+    if not math.isfinite(value):
+        raise SpecError(f"'{text}' is too large for {of.word}", place=place, remedy=_EXAMPLES)
+    return value
 
 
 def _known(word: str, metrics: Mapping[str, Direction], place: str) -> Quantity:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from autotune.artifact import Stage
 from autotune.contracts import Parameter, Rejection
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 summary = "PyTorch on the CPU"
 libraries = ("torch",)
+_HEAVY = ("conv", "linear", "matmul", "addmm")
 
 
 def unavailable() -> str | None:
@@ -78,9 +79,9 @@ class _Session:
         self._last = bool(settings["torch.channels_last"])
         self._bf16 = settings["precision"] == "bf16"
         self._freeze = bool(settings["torch.freeze"])
-        self._network: Any = (
-            network.to(memory_format=torch.channels_last) if self._last else network
-        )
+        self._network = cast("Any", network)
+        if self._last:
+            self._network.to(memory_format=torch.channels_last)
         self._frozen = False
 
     def run(self, batch: Arrays) -> Floats:
@@ -98,26 +99,30 @@ class _Session:
         return outputs
 
     def facts(self) -> Mapping[str, Any]:
-        from torch import nn
-
-        kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-        modules = self._network.modules() if not self._frozen else ()
-        heavy = sum(isinstance(m, kinds) for m in modules)
+        operators = self._operators()
+        heavy = sum(n for kind, n in operators.items() if any(w in kind.lower() for w in _HEAVY))
         return {
             "provider": "frozen" if self._frozen else "eager",
             "threads": self._threads,
             "kernels": {"bf16" if self._bf16 else "fp32": heavy},
-            "operators": dict(Counter(type(m).__name__ for m in modules)),
+            "operators": dict(operators.most_common()),
         }
 
+    def _operators(self) -> Counter[str]:
+        if self._frozen:
+            return Counter(node.kind() for node in self._network.graph.nodes())
+        leaves = (m for m in self._network.modules() if not list(m.children()))
+        return Counter(type(m).__name__ for m in leaves)
+
     def _trace(self, inputs: list[Any]) -> None:
-        """Trace with the first request's inputs; part of the first call's time, like any compile."""
+        """Trace with the first request's inputs; its time is the first call's, as of a compile."""
         import torch
 
+        jit: Any = torch.jit
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            traced = torch.jit.trace(self._network, tuple(inputs), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
-            self._network = torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))  # type: ignore[no-untyped-call]
+            traced = jit.trace(self._network, tuple(inputs), check_trace=False)
+            self._network = jit.optimize_for_inference(jit.freeze(traced.eval()))
         self._frozen = True
 
 

@@ -1,4 +1,4 @@
-"""The data artifact: every array of every part as one ``.npy`` file, read without the user's code."""
+"""The data artifact: every array as one ``.npy`` file, read without the user's code."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ Array = NDArray[np.generic]
 INDEX = "data.json"
 
 
-def write(folder: Path, parts: Mapping[Part, tuple[Mapping[str, Array], Array | None]]) -> None:
-    """Write (x by input name, y) of each part."""
+def write(
+    folder: Path, parts: Mapping[Part, tuple[Mapping[str, Array], Array | None]]
+) -> Mapping[str, int]:
+    """Write (x by input name, y) of each part; the number of samples of each."""
     index: dict[str, dict[str, object]] = {}
     for part, (x, y) in parts.items():
         for place, array in enumerate(x.values()):
@@ -25,10 +27,11 @@ def write(folder: Path, parts: Mapping[Part, tuple[Mapping[str, Array], Array | 
             np.save(folder / f"{part}.y.npy", np.ascontiguousarray(y))
         index[part] = {"inputs": list(x), "labels": y is not None}
     (folder / INDEX).write_text(json.dumps(index))
+    return {part: len(next(iter(x.values()))) for part, (x, _) in parts.items()}
 
 
 def read(folder: Path, part: Part, limit: int | None = None) -> dict[str, Array]:
-    """x of a part by input name, at most ``limit`` samples; empty where the part is absent."""
+    """The inputs of a part by name, at most ``limit`` samples; empty where it is absent."""
     index = json.loads((folder / INDEX).read_text())
     names = index.get(part, {"inputs": []})["inputs"]
     return {
@@ -38,7 +41,7 @@ def read(folder: Path, part: Part, limit: int | None = None) -> dict[str, Array]
 
 
 def labels(folder: Path, part: Part) -> Array | None:
-    """y of a part, or None."""
+    """The labels of a part, or None."""
     path = folder / f"{part}.y.npy"
     return np.load(path) if path.exists() else None
 

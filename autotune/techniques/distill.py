@@ -18,6 +18,7 @@ position = 10
 sections = ("student", "distill")
 needs_data = True
 needs_teacher = True
+trains = True
 libraries = ("torch",)
 
 

@@ -18,6 +18,7 @@ position = 30
 sections = ("finetune",)
 needs_data = True
 needs_teacher = True
+trains = True
 libraries = ("torch",)
 
 

@@ -19,6 +19,7 @@ position = 20
 sections = ("prune",)
 needs_data = True
 needs_teacher = False
+trains = False
 libraries = ("torch", "torch-pruning")
 
 

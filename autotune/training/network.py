@@ -135,16 +135,14 @@ def select(outputs: Any, output: int | str) -> Tensor:
     if isinstance(outputs, torch.Tensor):
         return outputs
     try:
-        found = list(outputs.values())[output] if _by_place(outputs, output) else outputs[output]
+        if isinstance(outputs, dict) and isinstance(output, int):
+            outputs = list(outputs.values())
+        found = outputs[output]
     except (KeyError, IndexError, TypeError) as error:
         raise StageError(f"the network has no output {output!r}") from error
     if not isinstance(found, torch.Tensor):
         raise StageError(f"output {output!r} is a {type(found).__name__}, not a tensor")
     return found
-
-
-def _by_place(outputs: Any, output: int | str) -> bool:
-    return isinstance(outputs, dict) and isinstance(output, int)
 
 
 def _changed(network: nn.Module, fresh: nn.Module) -> dict[str, dict[str, Any]]:

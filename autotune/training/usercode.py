@@ -92,7 +92,7 @@ def _imported_beside(path: Path, folder: Path) -> Iterator[Path]:
 
 
 def _module(path: Path) -> ModuleType:
-    """The module of a file, imported once per process; its folder is on the path for its imports."""
+    """The module of a file, imported once per process; its folder joins the path."""
     name = "_autotune_user_" + hashlib.sha256(str(path).encode()).hexdigest()[:12]
     if name in sys.modules:
         return sys.modules[name]

@@ -1,0 +1,206 @@
+"""The library's front door: ``run`` a space, read the ``Run``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from autotune import deploy, runfolder
+from autotune.engine.quiet import LOG
+from autotune.errors import MachineError, NothingFits, RunFolderError
+from autotune.pick import Pick
+from autotune.pick import pick as choose
+from autotune.runfolder import RunData
+from autotune.search import session as sessions
+from autotune.search.driver import Observer
+from autotune.search.session import Opening, Session
+from autotune.slo import QUANTITIES, Quantity, parse, quantity
+from autotune.spec import Spec, differences, dump, load
+from autotune.store.artifacts import Store
+from autotune.store.journal import Journal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Opening", "Run", "load", "run"]
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk, finished or not. Everything is derived from its journal."""
+
+    folder: Path
+
+    @property
+    def data(self) -> RunData:
+        """All of it, as values."""
+        return runfolder.read(self.folder)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial; see the README for the columns."""
+        return runfolder.table(self.data)
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The trials that no other dominates."""
+        table = self.trials
+        return table[table["on_front"]]
+
+    @property
+    def why(self) -> str:
+        """Why the last session ended: budget, time, exhausted, interrupted; "" while it runs."""
+        return str(self.data.summary["why"])
+
+    def pick(self, *sentences: str) -> Pick:
+        """The best trial that meets the sentences (``latency_p99 <= 2ms``, ``minimize cost``).
+
+        Without any, those of the run's own ``slo`` section.
+
+        Raises:
+            NothingFits: None does; the message names the nearest miss.
+            SpecError: A sentence says no limit.
+        """
+        data = self.data
+        slo = parse([(s, "") for s in sentences or data.slo], data.metrics)
+        return choose(data.trials, slo, _default_objective(data))
+
+    def report(self, path: Path | str | None = None) -> Path:
+        """Write the HTML report, by default into the run folder; its path."""
+        from autotune.report import render
+
+        target = Path(path) if path is not None else self.folder / REPORT
+        _write(target, render(self.data))
+        return target
+
+
+def run(
+    spec: Spec | Path | str,
+    *,
+    out: Path | str | None = None,
+    store: Path | str | None = None,
+    address: str | None = None,
+    fork: bool = False,
+    overrides: Mapping[str, object] | None = None,
+    opening: Callable[[Opening], None] = lambda _: None,
+    observe: Observer = lambda _: None,
+) -> Run:
+    """Search a space to its budget, or go on where an earlier session of the run ended.
+
+    Args:
+        spec: A space file, or one that is loaded.
+        out: The run folder; by default ``runs/<name>``.
+        store: The folder of the artifacts, to share it between runs; by default ``out/store``.
+        address: An existing Ray cluster; by default a local one is started and stopped.
+        fork: Where the folder holds a run of another spec, start a new run beside it that shares
+            its artifacts.
+        overrides: Dotted keys that replace what the file says: ``{"budget.trials": 8}``.
+        opening: Told what is ahead, once.
+        observe: Told how it goes, about twice a second.
+
+    Raises:
+        UserError: Something in the spec, the task file, the run folder or the machine.
+    """
+    if not isinstance(spec, Spec):
+        spec = load(Path(spec), overrides)
+    folder = Path(out) if out is not None else Path("runs") / spec.name
+    root = Path(store) if store is not None else folder / "store"
+    changes = _changes(folder, spec)
+    if changes and not fork:
+        raise RunFolderError(
+            "this folder holds a run of another spec: " + "; ".join(changes),
+            place=str(folder),
+            remedy="add --fork to start a new run beside it, or name another folder with --out",
+        )
+    if fork and (folder / runfolder.SPEC).exists():
+        folder = _beside(folder)
+    token = LOG.set(folder / "log.txt")
+    try:
+        _prepare(folder, spec)
+        with Journal(folder / runfolder.JOURNAL) as journal:
+            earlier = runfolder.read(folder)
+            if not sessions.complete(spec, earlier):
+                wanted = Session(spec, folder, root, address, opening, observe)
+                _held(wanted, journal, earlier)
+            finish(Run(folder), Store(root), journal)
+    except OSError as error:
+        raise MachineError(f"{error.strerror}: {error.filename}", place=str(folder)) from error
+    finally:
+        LOG.reset(token)
+    return Run(folder)
+
+
+def finish(run: Run, store: Store, journal: Journal | None = None) -> None:
+    """Write what is derived from the journal: the pick, ``best/``, the tables, the report."""
+    data = run.data
+    if data.trials and journal is not None:
+        _decide(run, data, store, journal)
+    runfolder.write_tables(run.data, run.folder)
+    run.report()
+
+
+def _held(session: Session, journal: Journal, earlier: RunData) -> None:
+    """A session; if it breaks off after trials were measured, they are reported all the same."""
+    try:
+        sessions.hold(session, journal, earlier)
+    except BaseException:
+        if runfolder.read(session.folder).trials:
+            finish(Run(session.folder), Store(session.store))
+        raise
+
+
+def _decide(run: Run, data: RunData, store: Store, journal: Journal) -> None:
+    try:
+        found = run.pick()
+    except NothingFits as miss:
+        _note(journal, data, {"event": "pick", "trial": None, "checks": [], "message": str(miss)})
+        return
+    event = {"event": "pick", **asdict(found), "message": ""}
+    _note(journal, data, json.loads(json.dumps(event, default=str)))
+    trial = next(t for t in data.trials if t.number == found.trial)
+    deploy.ship(trial, found, store, run.folder / deploy.BEST)
+
+
+def _note(journal: Journal, data: RunData, event: Mapping[str, Any]) -> None:
+    if dict(data.pick or {}) != dict(event):
+        journal.append(event)
+
+
+def _default_objective(data: RunData) -> Quantity:
+    """What is optimised where no sentence says: the cost where it is an objective, else the p50."""
+    word = "cost" if "cost_usd_per_million" in data.objectives else "latency_p50"
+    return quantity(word, data.metrics) or QUANTITIES[word]
+
+
+def _changes(folder: Path, spec: Spec) -> list[str]:
+    path = folder / runfolder.SPEC
+    if not path.exists():
+        return []
+    before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return differences(before, spec.resolved)
+
+
+def _prepare(folder: Path, spec: Spec) -> None:
+    """The folder with the spec in it, as it is now: budget and SLO may change between sessions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / runfolder.SPEC, dump(spec.resolved))
+    (folder / runfolder.JOURNAL).touch()
+
+
+def _beside(folder: Path) -> Path:
+    number = 2
+    while (candidate := folder.with_name(f"{folder.name}-{number}")).exists():
+        number += 1
+    return candidate
+
+
+def _write(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)

@@ -1,0 +1,88 @@
+"""The measuring process: pins itself, loads one artifact, times it, writes what it saw, ends.
+
+``engine.lane`` starts one for every measurement (``python -m autotune.engine.child`` and the
+request's file), so that no thread pool or allocator of an earlier model is left in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+INPUTS = 64
+"""Distinct batches that are rotated; measurement.md asks for at least 16."""
+
+
+def main(path: str) -> None:
+    """Measure what the request says; the answer holds columns and facts, or the error's words."""
+    request = json.loads(Path(path).read_text())
+    os.sched_setaffinity(0, request["cores"])
+    from autotune.errors import AutotuneError
+
+    try:
+        answer = _measure(request)
+    except (AutotuneError, ValueError, RuntimeError, MemoryError) as error:
+        words = " ".join(str(error).split())[:500]
+        answer = {"error": f"{type(error).__name__}: {words}"}
+    Path(request["answer"]).write_text(json.dumps(answer))
+
+
+def _measure(request: dict[str, Any]) -> dict[str, Any]:
+    import numpy as np
+
+    from autotune import plugins
+    from autotune.conversion import arrays
+    from autotune.measure import loop, memory, statistics
+
+    batch, threads = int(request["batch"]), int(request["threads"])
+    x = arrays.read(Path(request["data"]), "test")
+    count = max(16, min(INPUTS, len(next(iter(x.values()))) // batch))
+    inputs = [arrays.rows(x, i * batch, batch) for i in range(count)]
+    backend = plugins.load("backends", request["backend"])
+    for library in backend.libraries:
+        _import(library)
+    before = memory.peak_rss_bytes()
+    start = time.perf_counter()
+    with backend.open(Path(request["artifact"]), request["settings"], batch, threads) as session:
+        run = session.run
+        load_s = time.perf_counter() - start
+        timing = loop.time_calls(
+            lambda i: run(inputs[i % count]), settings=_settings(request["effort"])
+        )
+    np.save(request["samples"], timing.samples_ns)
+    columns = statistics.latency_columns(timing.samples_ns, batch)
+    return {
+        "columns": {
+            **{k: {"value": e.value, "low": e.low, "high": e.high} for k, e in columns.items()},
+            "memory_peak_bytes": {"value": max(0, memory.peak_rss_bytes() - before)},
+            "load_seconds": {"value": load_s + timing.first_call_ns / 1e9},
+        },
+        "calls": len(timing.samples_ns),
+        "warmup_calls": timing.warmup_calls,
+        "clock_overhead_ns": timing.clock_overhead_ns,
+        "group": timing.group,
+        "stable": timing.stable,
+        "precise": timing.precise,
+        "cores": list(request["cores"]),
+    }
+
+
+def _settings(effort: dict[str, float]) -> Any:
+    from autotune.measure.loop import LoopSettings
+
+    return LoopSettings(precision=effort["precision"], min_s=effort["min_s"], max_s=effort["max_s"])
+
+
+def _import(distribution: str) -> None:
+    """Import a runtime before its memory is counted, so that only the model's is."""
+    import importlib
+
+    importlib.import_module(distribution.replace("-", "_"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,120 @@
+"""A Ray cluster to work on: a local one of our own, or one that exists."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from autotune import hardware
+from autotune.engine.quiet import quiet
+from autotune.errors import MachineError
+from autotune.target import Machine, Target
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where stages run.
+
+    Attributes:
+        cores: What preparing stages pin themselves to; None on a cluster that is not ours.
+        carry: Whether artifacts travel with their results, because nodes do not share a disk.
+    """
+
+    cores: tuple[int, ...] | None
+    carry: bool
+
+
+@contextmanager
+def cluster(
+    targets: Sequence[Target], address: str | None = None, carry: bool = False
+) -> Iterator[Cluster]:
+    """Start a local Ray that keeps off the lanes, or attach to the one at ``address``.
+
+    A Ray that this process is already connected to is used as it is and left running.
+
+    Raises:
+        MachineError: The cluster cannot be reached, or no node offers a target's lane.
+    """
+    import ray
+
+    if ray.is_initialized():
+        _check_lanes(targets)
+        yield Cluster(None, carry)
+        return
+    if address is None:
+        with _local(targets) as found:
+            yield found
+        return
+    try:
+        with quiet():
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise MachineError(
+            f"no Ray cluster answers at {address}: {_first(error)}",
+            remedy="start one with 'ray start --head', or leave --address out",
+        ) from error
+    try:
+        _check_lanes(targets)
+        yield Cluster(None, carry)
+    finally:
+        with quiet():
+            ray.shutdown()
+
+
+def machines(targets: Sequence[Target]) -> Mapping[str, Machine]:
+    """The machine behind each target, asked on a node that offers its lane."""
+    import ray
+
+    ask = ray.remote(num_cpus=0, max_retries=0)(hardware.machine)
+    refs = {t.name: ask.options(resources={t.resource: 0.001}).remote() for t in targets}
+    return {name: ray.get(ref) for name, ref in refs.items()}
+
+
+@contextmanager
+def _local(targets: Sequence[Target]) -> Iterator[Cluster]:
+    import ray
+
+    before = os.sched_getaffinity(0)
+    cores = targets[0].preparing
+    for target in targets[1:]:
+        cores = tuple(core for core in cores if core in target.preparing) or cores
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    hardware.pin(cores)
+    try:
+        with quiet():
+            ray.init(
+                address="local",
+                num_cpus=len(cores),
+                resources={t.resource: t.lanes for t in targets},
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=512 * 2**20,
+            )
+        yield Cluster(cores, carry=False)
+    finally:
+        with quiet():
+            ray.shutdown()
+        os.sched_setaffinity(0, before)
+
+
+def _check_lanes(targets: Sequence[Target]) -> None:
+    import ray
+
+    offered = ray.cluster_resources()
+    for target in targets:
+        if offered.get(target.resource, 0) < 1:
+            resources = json.dumps({target.resource: target.lanes})
+            raise MachineError(
+                f"no node of the cluster offers the lane of target '{target.name}'",
+                remedy="start one on that machine with: "
+                f"ray start --address=<head> --resources='{resources}' --num-cpus=<other cores>",
+            )
+
+
+def _first(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

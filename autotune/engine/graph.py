@@ -1,0 +1,140 @@
+"""The memoised graph of Ray tasks: each stage at most once, whoever asks for it and when."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from autotune.artifact import Stage
+from autotune.engine import execute
+from autotune.engine.cluster import Cluster
+from autotune.engine.execute import Result
+from autotune.store.artifacts import Store
+from autotune.target import Target
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+
+
+@dataclass(eq=False)
+class Handle:
+    """A stage asked for: under way while ``result`` is None."""
+
+    stage: Stage
+    ref: ObjectRef | None = None
+    result: Result | None = None
+
+
+class Graph:
+    """Stages under way and done, by key.
+
+    Args:
+        store: Where artifacts are.
+        cluster: Where stages run.
+        targets: By name, for the lanes.
+    """
+
+    def __init__(self, store: Store, cluster: Cluster, targets: Mapping[str, Target]) -> None:
+        import ray
+
+        self.store = store
+        self.executed: Counter[str] = Counter()
+        """How many stages ran, by name."""
+        self._ray = ray
+        self._cluster = cluster
+        self._targets = targets
+        self._memo: dict[str, Handle] = {}
+        self._task = ray.remote(max_retries=0)(execute.run)
+
+    def submit(self, stage: Stage) -> Handle:
+        """``stage`` with all it depends on: found, joined in flight, or started."""
+        known = self._memo.get(stage.key)
+        if known is None:
+            found = execute.hit(stage, self.store)
+            known = Handle(stage, result=found) if found else self._start(stage)
+            self._memo[stage.key] = known
+        return known
+
+    def step(self, timeout_s: float) -> list[Handle]:
+        """Wait until a stage ends, at most ``timeout_s``; the handles of all that have ended."""
+        waiting = {h.ref: h for h in self._memo.values() if h.result is None}
+        if not waiting:
+            return []
+        refs: list[Any] = list(waiting)
+        self._ray.wait(refs, num_returns=1, timeout=timeout_s)
+        done, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0)
+        ended = [waiting[ref] for ref in done]
+        for handle in ended:
+            self._finish(handle)
+        return ended
+
+    def pending(self, stage: Stage) -> bool:
+        """Whether asking for the stage would start it: it is neither stored nor under way."""
+        return stage.key not in self._memo and not self.store.has(stage.key)
+
+    def stage_seconds(self, stages: Iterable[Stage]) -> dict[str, float]:
+        """Seconds each stage took when it ran, by name, of those the store holds."""
+        seconds: defaultdict[str, float] = defaultdict(float)
+        for stage in stages:
+            if self.store.has(stage.key):
+                seconds[stage.name] += float(self.store.meta(stage.key)["seconds"])
+        return dict(seconds)
+
+    def cancel(self, handle: Handle) -> None:
+        """Give up a stage that has not ended; it is as if it had never been asked for."""
+        if handle.result is None and handle.ref is not None:
+            self._ray.cancel(handle.ref, force=True)
+            handle.result = Result(handle.stage.key, handle.stage.name, error="cancelled")
+            self._memo.pop(handle.stage.key, None)
+
+    def cancel_unshared(self, handle: Handle, wanted: Set[str]) -> None:
+        """As ``cancel``, unless the stage's key is still wanted by somebody."""
+        if handle.stage.key not in wanted:
+            self.cancel(handle)
+
+    def under_way(self) -> list[Handle]:
+        """The stages that have been asked for and have not ended."""
+        return [handle for handle in self._memo.values() if handle.result is None]
+
+    def _start(self, stage: Stage) -> Handle:
+        inputs = [self.submit(s) for s in stage.inputs]
+        arguments = [handle.result or handle.ref for handle in inputs]
+        task = self._task.options(name=stage.name, **self._resources(stage))
+        root = str(self.store.root.resolve())
+        ref = task.remote(stage, root, self._cluster.cores, self._cluster.carry, *arguments)
+        return Handle(stage, ref)
+
+    def _resources(self, stage: Stage) -> dict[str, Any]:
+        if not stage.lane:
+            return {"num_cpus": 1}
+        target = self._targets[stage.lane]
+        return {"num_cpus": 1 if target.shared else 0, "resources": {target.resource: 1}}
+
+    def _finish(self, handle: Handle) -> None:
+        """Keep the result; a stage whose worker died is forgotten, so that a later trial tries."""
+        try:
+            result: Result = self._ray.get(handle.ref)
+        except self._ray.exceptions.RayError as error:
+            result = self._lost(handle.stage, error)
+            self._memo.pop(handle.stage.key, None)
+        handle.ref = None
+        handle.result = result
+        if result.executed and result.key == handle.stage.key:
+            self.executed[handle.stage.name] += 1
+        if result.payload is not None and not self.store.has(result.key):
+            self.store.unpack(result.key, result.payload)
+
+    def _lost(self, stage: Stage, error: Exception) -> Result:
+        """The failure of the stage whose worker died: the first of the chain that is not there."""
+        first = next((s for s in stage.chain() if not self.store.has(s.key)), stage)
+        if execute.overdue(first, self.store.root):
+            words = f"took longer than {first.timeout_s:g} s and was ended"
+        elif isinstance(error, self._ray.exceptions.OutOfMemoryError):
+            words = "ran out of memory and was ended"
+        elif isinstance(error, self._ray.exceptions.WorkerCrashedError):
+            words = "the worker process crashed"
+        else:
+            words = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return Result(first.key, first.name, executed=first is stage, error=words)

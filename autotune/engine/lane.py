@@ -1,0 +1,96 @@
+"""The stage that measures latency: one plain child process, pinned to a lane of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autotune.contracts import StageContext
+from autotune.errors import StageError
+from autotune.hardware import lane
+from autotune.target import Machine, Target
+
+SAMPLES = "samples.npy"
+
+
+def latency(context: StageContext) -> Mapping[str, Any]:
+    """Latencies of one configuration in a fresh process on an exclusive lane.
+
+    Raises:
+        StageError: The process crashed, ran out of time, or found that it cannot measure.
+    """
+    hint = dict(context.stage.hints["target"])
+    machine = Machine(**hint.pop("machine"))
+    with lane(Target(machine=machine, **hint)) as cores:
+        return measure(context, cores)
+
+
+def measure(context: StageContext, cores: tuple[int, ...]) -> Mapping[str, Any]:
+    """Run the measuring child on ``cores`` and read what it wrote."""
+    request = context.out / "request.json"
+    answer = context.out / "answer.json"
+    request.write_text(
+        json.dumps(
+            {
+                **context.parameters,
+                "cores": cores,
+                "artifact": str(context.inputs[0]),
+                "data": str(context.inputs[1]),
+                "samples": str(context.out / SAMPLES),
+                "answer": str(answer),
+            }
+        )
+    )
+    code, errors = _child(request, int(context.parameters["threads"]), context.stage.timeout_s)
+    if not answer.exists():
+        raise StageError(f"the measuring process {_ended(code)}{_tail(errors)}")
+    result: dict[str, Any] = json.loads(answer.read_text())
+    request.unlink()
+    answer.unlink()
+    if "error" in result:
+        raise StageError(result["error"])
+    return result
+
+
+def _child(request: Path, threads: int, timeout_s: float) -> tuple[int, str]:
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "autotune.engine.child", str(request)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    try:
+        _, errors = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise StageError(f"the measurement took longer than {timeout_s:.0f} s") from error
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    return process.returncode, errors
+
+
+def _ended(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def _tail(errors: str) -> str:
+    lines = [line for line in errors.strip().splitlines() if line.strip()]
+    return f": {lines[-1][:300]}" if lines else ""

@@ -1,0 +1,283 @@
+"""The driver: asks for the next configuration, runs its stages, keeps what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from autotune import plugins
+from autotune.engine.execute import Result
+from autotune.engine.graph import Graph, Handle
+from autotune.engine.plan import Effort, Plan, Subject, plan
+from autotune.errors import MachineError
+from autotune.runfolder import encode_outcome
+from autotune.search import outcome as outcomes
+from autotune.search.costs import Costs
+from autotune.search.propose import Proposal, Proposer
+from autotune.search.starts import baselines, experts
+from autotune.spec import Spec
+from autotune.store.journal import Journal
+from autotune.target import Target
+from autotune.trial import Completed, Outcome, Trial
+
+POLL_S = 0.5
+AHEAD = 2
+"""Trials in flight beyond one per lane and preparing core, so that neither ever waits."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A trial under way: its stages, and the two that decide."""
+
+    trial: Trial
+    plan: Plan
+    accuracy: Handle
+    latency: Handle
+    begun: float
+
+
+@dataclass(frozen=True)
+class State:
+    """What an observer is told: every trial so far, what runs, and since when."""
+
+    trials: Sequence[Trial]
+    stages: Sequence[str]
+    elapsed_s: float
+
+
+Observer = Callable[[State], None]
+
+
+class Driver:
+    """One session of a search.
+
+    Args:
+        spec: What is asked.
+        subject: The user's model and data, taken in.
+        graph: Where stages run.
+        journal: Where every trial is written before and after.
+        history: What earlier sessions of the run tried, finished and not.
+        used_s: The time they took, which counts against the budget.
+        began: When this session began (``time.monotonic``).
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        subject: Subject,
+        graph: Graph,
+        journal: Journal,
+        history: Sequence[Trial],
+        *,
+        used_s: float = 0.0,
+        began: float | None = None,
+        log: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._spec = spec
+        self._subject = subject
+        self._graph = graph
+        self._journal = journal
+        self._log = log
+        self._targets = {target.name: target for target in spec.targets}
+        self._effort = Effort(timeout_s=spec.stage_timeout_s)
+        self._trials: dict[int, Trial] = {t.number: t for t in history if t.outcome is not None}
+        self._running: dict[int, Running] = {}
+        self._next = max((t.number for t in history), default=-1) + 1
+        self._used_s = used_s
+        self._began = time.monotonic() if began is None else began
+        self._costs = Costs()
+        self._baseline: Handle | None = None
+        self._stop = False
+        self._propose = Proposer(
+            spec.space,
+            spec.objectives,
+            spec.sampler,
+            spec.seed,
+            self._starts(history),
+            self._cost_s,
+        )
+
+    def run(self, observe: Observer) -> str:
+        """Search until the budget is spent; why it ended: budget, time, exhausted, interrupted.
+
+        Raises:
+            MachineError: The disk is full; what was measured is kept.
+        """
+        why = ""
+        while not why or self._running:
+            if not why:
+                why = self._fill()
+            if self._time_left() <= 0 or self._stop:
+                why = "interrupted" if self._stop else "time"
+                self._abandon()
+                break
+            observe(self._state())
+            for handle in self._graph.step(POLL_S):
+                self._note(handle)
+            self._settle()
+        observe(self._state())
+        return why
+
+    def stop(self) -> None:
+        """End soon: trials under way are given up, everything measured is kept."""
+        self._stop = True
+
+    def summary(self) -> dict[str, Any]:
+        """Counts for the run's record: stages executed against those needed without sharing."""
+        trains = {n for n in plugins.names("techniques") if plugins.load("techniques", n).trains}
+        chains = [self._plan(t).chain() for t in self._trials.values() if t.outcome]
+        kinds = [[s.name for s in chain if s.kind not in ("data", "source")] for chain in chains]
+        executed = [name for t in self._trials.values() for name in t.executed]
+        return {
+            "wall_s": self._used_s + time.monotonic() - self._began,
+            "stages_executed": len(executed),
+            "stages_needed": sum(len(names) for names in kinds),
+            "trainings_executed": sum(name in trains for name in executed),
+            "trainings_needed": sum(any(n in trains for n in names) for names in kinds),
+            "trainings_without_sharing": sum(n in trains for names in kinds for n in names),
+        }
+
+    # ---- filling the pipeline --------------------------------------------------------------------
+
+    def _starts(self, history: Sequence[Trial]) -> list[Proposal]:
+        """What was in flight when an earlier session ended, the baselines, the experts' choices."""
+        lost = [Proposal(t.configuration, t.origin, t.number) for t in history if not t.outcome]
+        first = [Proposal(c, "baseline") for c in baselines(self._spec)]
+        return [*first, *lost, *(Proposal(c, "expert") for c in experts(self._spec))]
+
+    def _fill(self) -> str:
+        """Start trials until enough are in flight; why no more will be, or ""."""
+        cores = max(len(t.preparing) for t in self._spec.targets)
+        room = sum(t.lanes for t in self._spec.targets) + cores + AHEAD
+        while len(self._running) < room:
+            if len(self._trials) + len(self._running) >= self._spec.budget.trials:
+                return "budget"
+            if self._costs.trial_s() > self._time_left():
+                return "time"
+            proposal = self._propose(self._history())
+            if proposal is None:
+                return "exhausted"
+            self._start(proposal)
+        return ""
+
+    def _start(self, proposal: Proposal) -> None:
+        number = self._next if proposal.number is None else proposal.number
+        self._next = max(self._next, number + 1)
+        trial = Trial(number, proposal.configuration, proposal.origin)
+        stages = self._plan(trial)
+        fresh = tuple(s.name for s in stages.chain() if self._graph.pending(s))
+        trial = replace(trial, executed=fresh)
+        self._journal.append(
+            {
+                "event": "trial",
+                "number": number,
+                "origin": proposal.origin,
+                "settings": dict(proposal.configuration),
+                "at": time.time(),
+            }
+        )
+        accuracy = self._graph.submit(stages.accuracy)
+        latency = self._graph.submit(stages.latency)
+        if proposal.origin == "baseline" and self._baseline is None:
+            self._baseline = accuracy
+        self._running[number] = Running(trial, stages, accuracy, latency, time.monotonic())
+
+    # ---- taking in what ended --------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        for running in list(self._running.values()):
+            ended = [h.result for h in (running.accuracy, running.latency) if h.result is not None]
+            broken = next((r for r in ended if not r.ok), None)
+            if broken is not None:
+                self._end(running, outcomes.failed(broken))
+                if broken.fatal:
+                    raise MachineError(broken.error)
+            elif len(ended) == 2 and self._baseline_known():
+                self._end(running, self._completed(running, *ended))
+
+    def _baseline_known(self) -> bool:
+        """Whether the accuracy that drops are told against is there, or will never be."""
+        return self._baseline is None or self._baseline.result is not None
+
+    def _completed(self, running: Running, accuracy: Result, latency: Result) -> Outcome:
+        word = next(iter(self._spec.metrics))
+        store = self._graph.store
+        baseline = self._baseline.result if self._baseline else None
+        ours = store.open(accuracy.key)
+        theirs = store.open(baseline.key) if baseline and baseline.ok else None
+        drop = outcomes.drop(word, ours, theirs) if ours else {}
+        artifact = running.plan.latency.inputs[0].key
+        target = self._target(running.trial)
+        return outcomes.completed(accuracy, latency, artifact, target, drop)
+
+    def _end(self, running: Running, outcome: Outcome) -> None:
+        number = running.trial.number
+        del self._running[number]
+        if not isinstance(outcome, Completed):
+            self._graph.cancel_unshared(running.latency, self._wanted())
+        trial = replace(
+            running.trial,
+            outcome=outcome,
+            stage_seconds=self._graph.stage_seconds(running.plan.chain()),
+        )
+        self._trials[number] = trial
+        self._costs.ended(time.monotonic() - running.begun)
+        self._journal.append(
+            {
+                "event": "outcome",
+                "number": number,
+                "outcome": encode_outcome(outcome),
+                "stage_seconds": dict(trial.stage_seconds),
+                "executed": list(trial.executed),
+                "at": time.time(),
+            }
+        )
+        self._log(f"trial {number} {outcome.word} {outcome.reason}".rstrip())
+
+    def _note(self, handle: Handle) -> None:
+        result = handle.result
+        if result is None or not result.executed:
+            return
+        self._costs.add(handle.stage.name, result.seconds)
+        said = f"stage {handle.stage.name} {handle.stage.key} {result.seconds:.2f} s"
+        parts = [said, result.error, result.traceback, result.log.strip()]
+        self._log("\n".join(part for part in parts if part))
+
+    def _abandon(self) -> None:
+        """Give up what is under way; the journal knows it began, so a later session takes it up."""
+        for running in list(self._running.values()):
+            self._graph.cancel(running.accuracy)
+            self._graph.cancel(running.latency)
+        self._running.clear()
+
+    # ---- looking things up -----------------------------------------------------------------------
+
+    def _wanted(self) -> set[str]:
+        return {s.key for r in self._running.values() for s in r.plan.chain()}
+
+    def _history(self) -> list[Trial]:
+        everything = {**self._trials, **{n: r.trial for n, r in self._running.items()}}
+        return [everything[number] for number in sorted(everything)]
+
+    def _plan(self, trial: Trial) -> Plan:
+        return plan(trial.configuration, self._subject, self._targets, self._effort)
+
+    def _cost_s(self, configuration: Any) -> float:
+        stages = plan(configuration, self._subject, self._targets, self._effort).chain()
+        return self._costs.predict(s.name for s in stages if self._graph.pending(s))
+
+    def _target(self, trial: Trial) -> Target:
+        name = str(trial.configuration.get("target", self._spec.targets[0].name))
+        return self._targets[name]
+
+    def _time_left(self) -> float:
+        limit = self._spec.budget.seconds
+        if limit is None:
+            return float("inf")
+        return limit - self._used_s - (time.monotonic() - self._began)
+
+    def _state(self) -> State:
+        stages = [h.stage.name for h in self._graph.under_way()]
+        return State(self._history(), stages, self._used_s + time.monotonic() - self._began)

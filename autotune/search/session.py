@@ -1,0 +1,214 @@
+"""One session of a run: everything between an open journal and a spent budget."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGINT, signal
+from typing import Any
+
+from autotune.engine import intake
+from autotune.engine.cluster import cluster
+from autotune.engine.graph import Graph
+from autotune.engine.plan import Subject
+from autotune.errors import RunFolderError
+from autotune.runfolder import RunData
+from autotune.search.driver import Driver, Observer
+from autotune.search.environment import environment
+from autotune.search.estimate import Estimate, estimate
+from autotune.spec import Spec
+from autotune.store.artifacts import Store
+from autotune.store.journal import Journal
+from autotune.task import CodeRef
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What is known before the first trial of a session.
+
+    Attributes:
+        spec: What is asked.
+        folder: The run folder.
+        size: Configurations that can run; None where the space is continuous or huge.
+        removed: Combinations that cannot, counted by reason.
+        estimate: How long it will probably take.
+        finished: Trials that earlier sessions ended.
+    """
+
+    spec: Spec
+    folder: Path
+    size: int | None
+    removed: Mapping[str, int]
+    estimate: Estimate
+    finished: int
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session about to begin; ``address`` names an existing cluster, None starts a local one."""
+
+    spec: Spec
+    folder: Path
+    store: Path
+    address: str | None
+    opening: Callable[[Opening], None]
+    observe: Observer
+
+
+def complete(spec: Spec, earlier: RunData) -> bool:
+    """Whether an earlier session has spent the budget on the same code, so that nothing is left."""
+    finished = sum(trial.outcome is not None for trial in earlier.trials)
+    spent = finished >= spec.budget.trials or earlier.summary.get("why") == "exhausted"
+    limit = spec.budget.seconds
+    late = limit is not None and earlier.summary.get("why") == "time" and used_s(earlier) >= limit
+    return (spent or late) and _recorded(earlier, "code") == intake.code(spec.model)
+
+
+def hold(session: Session, journal: Journal, earlier: RunData) -> str:
+    """Search until the budget is spent; why it ended.
+
+    Raises:
+        UserError: What the user's code, the machine or the run folder has wrong.
+    """
+    began = time.monotonic()
+    spec = session.spec
+    process = intake.start(spec.model, spec.data, sources(spec), session.store)
+    try:
+        with cluster(spec.targets, session.address) as where:
+            subject, facts = intake.finish(process, spec.seed)
+            _same_subject(earlier, subject, session.folder)
+            _open(session, journal, subject, facts, earlier)
+            graph = Graph(Store(session.store), where, {t.name: t for t in spec.targets})
+            driver = Driver(
+                spec,
+                subject,
+                graph,
+                journal,
+                earlier.trials,
+                used_s=used_s(earlier),
+                began=began,
+                log=_logger(session.folder / "log.txt"),
+            )
+            return _drive(driver, journal, session.observe)
+    finally:
+        _end(process)
+
+
+def used_s(earlier: RunData) -> float:
+    """The time that earlier sessions took, those that were killed included."""
+    total, opened, last = 0.0, None, 0.0
+    for event in earlier.events:
+        if event["event"] == "open":
+            total += last - opened if opened is not None else 0.0
+            opened = event["at"]
+        last = event.get("at", last)
+    return total + (last - opened if opened is not None else 0.0)
+
+
+def sources(spec: Spec) -> dict[str, Any]:
+    """Where each metric comes from, as the engine wants it."""
+    found: dict[str, Any] = {}
+    for word, metric in spec.metrics.items():
+        if isinstance(metric.name, CodeRef):
+            file, name = metric.name.file, metric.name.name
+            found[word] = {"file": file, "name": name, "direction": metric.direction}
+        else:
+            found[word] = {"plugin": metric.name}
+    return found
+
+
+def _open(
+    session: Session,
+    journal: Journal,
+    subject: Subject,
+    facts: Mapping[str, Any],
+    earlier: RunData,
+) -> None:
+    spec = session.spec
+    grid = spec.space.grid()
+    size = None if grid is None else len(grid.points)
+    removed = {} if grid is None else dict(grid.removed)
+    keys = {
+        "code": subject.source.parameters["code"],
+        "data": subject.data.parameters["fingerprint"],
+    }
+    opened = {"event": "open", "at": time.time(), "environment": environment(spec)}
+    journal.append({**opened, "subject": keys, "facts": dict(facts)})
+    journal.append({"event": "space", "size": size, "removed": removed, "notes": list(spec.notes)})
+    finished = sum(trial.outcome is not None for trial in earlier.trials)
+    ahead = estimate(spec, subject, facts)
+    session.opening(Opening(spec, session.folder, size, removed, ahead, finished))
+
+
+def _drive(driver: Driver, journal: Journal, observe: Observer) -> str:
+    why = "failed"
+    try:
+        with _interruptible(driver):
+            why = driver.run(observe)
+    finally:
+        summary = driver.summary()
+        journal.append({"event": "close", "at": time.time(), "why": why, "summary": summary})
+    return why
+
+
+@contextmanager
+def _interruptible(driver: Driver) -> Iterator[None]:
+    """Let the first Ctrl-C stop the driver cleanly; a second one is an ordinary interrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def once(number: int, frame: object) -> None:
+        driver.stop()
+        signal(SIGINT, before)
+
+    before = signal(SIGINT, once)
+    try:
+        yield
+    finally:
+        signal(SIGINT, before)
+
+
+def _same_subject(earlier: RunData, subject: Subject, folder: Path) -> None:
+    """Refuse to mix trials of two models or two data sets in one run.
+
+    Raises:
+        RunFolderError: The task file, the weights or the data changed since the run began.
+    """
+    told = {
+        "the model's code or weights": ("code", subject.source.parameters["code"]),
+        "the data": ("data", subject.data.parameters["fingerprint"]),
+    }
+    for what, (word, now) in told.items():
+        before = _recorded(earlier, word)
+        if before is not None and before != now:
+            raise RunFolderError(
+                f"{what} changed since this run began",
+                place=str(folder),
+                remedy="add --fork to start a new run beside it, or name another folder with --out",
+            )
+
+
+def _recorded(earlier: RunData, word: str) -> str | None:
+    opened = [event for event in earlier.events if event["event"] == "open"]
+    return opened[-1].get("subject", {}).get(word) if opened else None
+
+
+def _logger(path: Path) -> Callable[[str], None]:
+    def log(text: str) -> None:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{stamp} {text}\n")
+
+    return log
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,102 @@
+"""Where a search begins: the baselines, and what an expert would try first."""
+
+from __future__ import annotations
+
+from autotune import plugins
+from autotune.contracts import PTQ, Parameter
+from autotune.errors import Infeasible
+from autotune.space import ALWAYS, Choice, Configuration, Knob, Scalar
+from autotune.spec import Spec
+from autotune.target import Target
+
+_OURS = ("target", "batch", "threads", "precision", "backend")
+
+
+def baselines(spec: Spec) -> tuple[Configuration, ...]:
+    """The model as given, in PyTorch FP32 eager, at every searched batch on every target.
+
+    An ONNX model runs in ONNX Runtime with its defaults. A baseline need not be a point of the
+    space: it is what every other configuration is compared with.
+    """
+    found: dict[str, Configuration] = {}
+    for target in spec.targets:
+        for batch in _values(_knob(spec, "batch")):
+            point = _baseline(spec, target, batch)
+            found.setdefault(point.key, point)
+    return tuple(found.values())
+
+
+def experts(spec: Spec) -> tuple[Configuration, ...]:
+    """Every backend at every precision with its defaults, smallest batch; the model untouched."""
+    found: dict[str, Configuration] = {}
+    defaults = {knob.name: _default(spec, knob) for knob in spec.space.knobs}
+    for backend in _values(_knob(spec, "backend")):
+        for precision in _values(_knob(spec, "precision")):
+            try:
+                point = spec.space.configure(
+                    {**defaults, "backend": backend, "precision": precision}
+                )
+            except Infeasible:
+                continue
+            found.setdefault(point.key, point)
+    return tuple(found.values())
+
+
+def _baseline(spec: Spec, target: Target, batch: Scalar) -> Configuration:
+    backend = "torch" if spec.model.trainable else "onnxruntime"
+    techniques = [k for k in spec.space.knobs if k.name.split(".")[0] not in (*_OURS, "ptq")]
+    gates = {k.name: _default(spec, k) for k in techniques if k.when == ALWAYS}
+    values: dict[str, Scalar] = {
+        **gates,
+        **{
+            f"{backend}.{p.name}": p.default for p in plugins.load("backends", backend).parameters()
+        },
+        "precision": "fp32",
+        "backend": backend,
+        "batch": batch,
+        "threads": _threads(spec, target),
+    }
+    if len(spec.targets) > 1:
+        values["target"] = target.name
+    try:
+        return spec.space.configure(values)
+    except Infeasible:
+        return Configuration(tuple(sorted(values.items())))
+
+
+def _default(spec: Spec, knob: Knob) -> Scalar:
+    """What its owner calls its default where the space has it, else the first value."""
+    if knob.name == "threads":
+        return _threads(spec, spec.targets[0])
+    declared = next((p.default for p in _declared(spec, knob)), None)
+    if declared is not None and knob.domain.contains(declared):
+        return declared
+    return _values(knob)[0]
+
+
+def _declared(spec: Spec, knob: Knob) -> list[Parameter]:
+    """What its owner declares of the knob: one parameter, or none for the words all share."""
+    section, _, word = knob.name.partition(".")
+    declared = list(PTQ) if section == "ptq" else []
+    if section in plugins.names("backends"):
+        declared += plugins.load("backends", section).parameters()
+    for name in plugins.names("techniques"):
+        declared += plugins.load("techniques", name).parameters(spec.model).get(section, ())
+    return [parameter for parameter in declared if parameter.name == word]
+
+
+def _threads(spec: Spec, target: Target) -> Scalar:
+    """The most threads that the space has and a lane can feed."""
+    fitting = [v for v in _values(_knob(spec, "threads")) if int(v) <= target.lane_cores]
+    return max(fitting, key=int) if fitting else target.lane_cores
+
+
+def _knob(spec: Spec, name: str) -> Knob:
+    return next(knob for knob in spec.space.knobs if knob.name == name)
+
+
+def _values(knob: Knob) -> tuple[Scalar, ...]:
+    """Its values; of a continuous range, the two ends."""
+    if isinstance(knob.domain, Choice):
+        return knob.domain.values
+    return knob.domain.grid() or (knob.domain.low, knob.domain.high)
