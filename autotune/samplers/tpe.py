@@ -208,7 +208,7 @@ class _Memory:
         if len(self.fed) > len(history):
             return False
         return all(
-            fed.key == trial.configuration.key
+            fed.key == trial.configuration.key and fed.values in (None, result)
             for fed, trial, result in zip(self.fed, history, values, strict=False)
         )
 
