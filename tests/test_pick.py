@@ -258,7 +258,8 @@ def meets(t, sentences, trials):
         one = limit(sentence, METRICS)
         estimate = t.measurement.values[one.quantity.column]
         held = estimate.high if one.quantity.word.startswith("latency") else estimate.value
-        if held is None or (held > one.bound if one.at_most else held < one.bound):
+        slack = 1e-9 * one.bound  # 94% is 0.9400000000000001
+        if held is None or (held > one.bound + slack if one.at_most else held < one.bound - slack):
             return False
     base = [b for b in trials if b.origin == "baseline" and b.configuration == t.configuration]
     if not base or t.origin == "baseline":
