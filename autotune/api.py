@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from autotune import deploy, runfolder
+from autotune.engine import intake
 from autotune.engine.quiet import LOG
 from autotune.errors import MachineError, NothingFits, RunFolderError
 from autotune.pick import Pick
@@ -18,8 +21,9 @@ from autotune.pick import pick as choose
 from autotune.runfolder import RunData
 from autotune.search import session as sessions
 from autotune.search.driver import Observer
+from autotune.search.propose import front as search_front
 from autotune.search.session import Opening, Session
-from autotune.slo import QUANTITIES, Quantity, parse, quantity
+from autotune.slo import QUANTITIES, SLO, Quantity, parse
 from autotune.spec import Spec, differences, dump, load
 from autotune.store.artifacts import Store
 from autotune.store.journal import Journal
@@ -68,8 +72,20 @@ class Run:
             SpecError: A sentence says no limit.
         """
         data = self.data
-        slo = parse([(s, "") for s in sentences or data.slo], data.metrics)
-        return choose(data.trials, slo, _default_objective(data))
+        return self.choose(parse([(s, "") for s in sentences or data.slo], data.metrics))
+
+    def choose(self, slo: SLO) -> Pick:
+        """The best trial that meets ``slo``; errors as for ``pick``."""
+        data = self.data
+        return choose(data.trials, slo, default_objective(data.objectives))
+
+    def shrink(self, limit_bytes: int, store: Path | None = None) -> int:
+        """Remove artifacts until ``limit_bytes`` are left, never the front's; the bytes freed."""
+        data = self.data
+        front = search_front(data.trials, data.objectives)
+        keep = {str(t.measurement.facts["artifact"]) for t in front if t.measurement}
+        keep |= {t.measurement.samples for t in front if t.measurement}
+        return Store(store or self.folder / "store").collect(limit_bytes, keep)
 
     def report(self, path: Path | str | None = None) -> Path:
         """Write the HTML report, by default into the run folder; its path."""
@@ -136,6 +152,18 @@ def run(
     return Run(folder)
 
 
+def check(spec: Spec) -> Opening:
+    """What ``run`` would say before its first trial: the model and data are taken in, no more.
+
+    Raises:
+        UserError: What is wrong with them.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        process = intake.start(spec.model, spec.data, sessions.sources(spec), Path(folder))
+        subject, facts = intake.finish(process, spec.seed)
+        return sessions.ahead(spec, Path("runs") / spec.name, subject, facts, 0)
+
+
 def finish(run: Run, store: Store, journal: Journal | None = None) -> None:
     """Write what is derived from the journal: the pick, ``best/``, the tables, the report."""
     data = run.data
@@ -149,9 +177,10 @@ def _held(session: Session, journal: Journal, earlier: RunData) -> None:
     """A session; if it breaks off after trials were measured, they are reported all the same."""
     try:
         sessions.hold(session, journal, earlier)
-    except BaseException:
-        if runfolder.read(session.folder).trials:
-            finish(Run(session.folder), Store(session.store))
+    except Exception:
+        with suppress(OSError, MachineError):
+            if runfolder.read(session.folder).trials:
+                finish(Run(session.folder), Store(session.store))
         raise
 
 
@@ -172,10 +201,10 @@ def _note(journal: Journal, data: RunData, event: Mapping[str, Any]) -> None:
         journal.append(event)
 
 
-def _default_objective(data: RunData) -> Quantity:
+def default_objective(objectives: Collection[str]) -> Quantity:
     """What is optimised where no sentence says: the cost where it is an objective, else the p50."""
-    word = "cost" if "cost_usd_per_million" in data.objectives else "latency_p50"
-    return quantity(word, data.metrics) or QUANTITIES[word]
+    cost = QUANTITIES["cost"]
+    return cost if cost.column in objectives else QUANTITIES["latency_p50"]
 
 
 def _changes(folder: Path, spec: Spec) -> list[str]:

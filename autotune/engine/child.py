@@ -53,20 +53,16 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
         timing = loop.time_calls(
             lambda i: run(inputs[i % count]), settings=_settings(request["effort"])
         )
+    peak = max(0, memory.peak_rss_bytes() - before)
     np.save(request["samples"], timing.samples_ns)
     columns = statistics.latency_columns(timing.samples_ns, batch)
     return {
         "columns": {
             **{k: {"value": e.value, "low": e.low, "high": e.high} for k, e in columns.items()},
-            "memory_peak_bytes": {"value": max(0, memory.peak_rss_bytes() - before)},
+            "memory_peak_bytes": {"value": peak},
             "load_seconds": {"value": load_s + timing.first_call_ns / 1e9},
         },
-        "calls": len(timing.samples_ns),
-        "warmup_calls": timing.warmup_calls,
-        "clock_overhead_ns": timing.clock_overhead_ns,
-        "group": timing.group,
-        "stable": timing.stable,
-        "precise": timing.precise,
+        **timing.facts(),
         "cores": list(request["cores"]),
     }
 

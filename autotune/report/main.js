@@ -163,11 +163,21 @@ function details(run, trial) {
   });
   const close = element("button", { type: "button" }, "Close");
   close.addEventListener("click", () => { box.hidden = true; });
-  const parts = [["", configurationLines(trial)], ["", figures], ["What really ran", Object.entries(trial.facts)]].filter(([, list]) => list.length);
+  const parts = [["Configuration", configurationLines(trial)], ["Measured", figures], ["What really ran", Object.entries(trial.facts)]].filter(([, list]) => list.length);
   box.replaceChildren(
-    element("h3", {}, `Trial ${trial.n}, ${trial.outcome}${trial.front ? ", on the front" : ""}`),
-    trial.reason ? element("p", {}, trial.reason) : "",
-    element("div", { class: "cards" }, ...parts.map(([head, list]) => element("div", {}, head ? element("b", {}, head) : "", rows(list)))), close);
+    element("header", {}, element("h3", {}, `Trial ${trial.n}, ${trial.outcome}${trial.front ? ", on the front" : ""}, from ${trial.origin}`), close),
+    ...(trial.reason ? [element("p", {}, trial.reason)] : []),
+    element("div", { class: "cards" }, ...parts.map(([head, list]) => element("div", {}, element("b", {}, head), rows(list)))));
+}
+
+// Paper is narrower than a screen, and a chart keeps the width that it was drawn with.
+function fitPaper(charts, draw) {
+  const wide = (width) => Promise.all(charts.map((id) => {
+    document.getElementById(id).style.width = width;
+    return Plotly.Plots.resize(id);
+  })).then(draw);
+  addEventListener("beforeprint", () => wide("680px"));
+  addEventListener("afterprint", () => wide(""));
 }
 
 // ---- the page ------------------------------------------------------------------------------------
@@ -214,6 +224,7 @@ async function main() {
   chips("precisions", "precision", run.precisions, run.precisions.map((p, i) => glyph(SYMBOLS[i % SYMBOLS.length], "--muted")), state, draw);
   limitFields(run);
   form.addEventListener("input", repickNow);
+  addEventListener("keydown", (event) => { if (event.key === "Escape") document.getElementById("selected").hidden = true; });
   form.addEventListener("reset", () => setTimeout(repickNow));
   form.addEventListener("submit", (event) => event.preventDefault());
   for (const id of ["cost-figure", "space-figure"]) document.getElementById(id).hidden = !hasCost || !canDraw;
@@ -225,10 +236,12 @@ async function main() {
     await unpack();
     ready = true;
     await draw();
-    for (const id of hasCost ? ["latency", "cost", "space"] : ["latency"]) {
+    const drawn = hasCost ? ["latency", "cost", "space"] : ["latency"];
+    for (const id of drawn) {
       document.getElementById(id).on("plotly_click", (event) => { const n = event.points[0].customdata; if (n !== undefined) select(n); });
     }
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+    fitPaper(drawn, draw);
     document.documentElement.dataset.charts = "drawn";
   } catch (error) {
     await notDrawn(`The charts could not be drawn: ${error.message}. Everything else on this page works.`);

@@ -11,6 +11,7 @@ function tableColumns(run) {
   });
   const measured = (m) => ({
     key: `v ${m.column}`, label: m.label + (m.unit && !["fraction", "bytes"].includes(m.unit) ? `\n${m.unit}` : ""), number: true,
+    extra: ["latency_p90_ms", "memory_peak_bytes", "load_seconds"].includes(m.column),
     of: (t) => (t.v[m.column] ? t.v[m.column][0] : null),
     shown: (t) => (t.v[m.column] ? amount(t.v[m.column][0], { unit: ["fraction", "bytes"].includes(m.unit) ? m.unit : "" }) : "·"),
     title: (t) => (t.v[m.column] ? interval(t.v[m.column], m) : ""),
@@ -19,10 +20,12 @@ function tableColumns(run) {
   return [
     { ...text("n", "trial", (t) => t.n), number: true }, text("outcome", "outcome", (t) => t.outcome),
     { ...text("front", "front", (t) => Number(t.front)), shown: (t) => (t.front ? "yes" : "") },
-    ...first.map(knob), ...run.measures.map(measured), ...run.knobs.filter((name) => !first.includes(name)).map(knob),
-    text("origin", "origin", (t) => t.origin),
-    { ...text("s", "stages\ns", (t) => t.s), number: true, shown: (t) => number(t.s) },
-    { ...text("reason", "reason", (t) => t.reason), wide: true },
+    ...first.map(knob), ...run.measures.map(measured),
+    ...[ // not on paper, which is too narrow for them
+      ...run.knobs.filter((name) => !first.includes(name)).map(knob), text("origin", "origin", (t) => t.origin),
+      { ...text("s", "stages\ns", (t) => t.s), number: true, shown: (t) => number(t.s) },
+      { ...text("reason", "reason", (t) => t.reason), wide: true },
+    ].map((column) => ({ ...column, extra: true })),
   ];
 }
 
@@ -51,7 +54,7 @@ function makeTable(run, onSelect) {
     if (t.n === view.pick) tr.className = "pick";
     for (const column of columns) {
       const shown = column.shown(t), cell = element("td", {}, String(shown));
-      cell.className = [column.number ? "number" : "", shown === "·" ? "none" : "", column.wide ? "reason" : ""].join(" ").trim();
+      cell.className = [column.number ? "number" : "", shown === "·" ? "none" : "", column.wide ? "reason" : "", column.extra ? "extra" : ""].join(" ").trim();
       const title = column.title ? column.title(t) : column.wide ? t.reason : "";
       if (title) cell.title = title;
       tr.append(cell);
@@ -79,7 +82,7 @@ function makeTable(run, onSelect) {
       view.sort = column;
       draw();
     });
-    return element("th", { scope: "col", class: column.number ? "number" : "" }, button);
+    return element("th", { scope: "col", class: `${column.number ? "number" : ""} ${column.extra ? "extra" : ""}` }, button);
   })));
   const chosen = (event) => event.target.closest("tr[data-trial]");
   body.addEventListener("click", (event) => chosen(event) && onSelect(Number(chosen(event).dataset.trial)));

@@ -17,6 +17,7 @@ from autotune.search import outcome as outcomes
 from autotune.search.costs import Costs
 from autotune.search.propose import Proposal, Proposer
 from autotune.search.starts import baselines, experts
+from autotune.space import Configuration
 from autotune.spec import Spec
 from autotune.store.journal import Journal
 from autotune.target import Target
@@ -61,6 +62,8 @@ class Driver:
         history: What earlier sessions of the run tried, finished and not.
         used_s: The time they took, which counts against the budget.
         began: When this session began (``time.monotonic``).
+        log: Gets a line for every stage and trial that ended.
+        planner: From a configuration to its stages, in the place of ``engine.plan``.
     """
 
     def __init__(
@@ -74,14 +77,15 @@ class Driver:
         used_s: float = 0.0,
         began: float | None = None,
         log: Callable[[str], None] = lambda _: None,
+        planner: Callable[[Configuration], Plan] | None = None,
     ) -> None:
         self._spec = spec
-        self._subject = subject
         self._graph = graph
         self._journal = journal
         self._log = log
         self._targets = {target.name: target for target in spec.targets}
-        self._effort = Effort(timeout_s=spec.stage_timeout_s)
+        effort = Effort(timeout_s=spec.stage_timeout_s)
+        self._plan = planner or (lambda c: plan(c, subject, self._targets, effort))
         self._trials: dict[int, Trial] = {t.number: t for t in history if t.outcome is not None}
         self._running: dict[int, Running] = {}
         self._next = max((t.number for t in history), default=-1) + 1
@@ -127,7 +131,7 @@ class Driver:
     def summary(self) -> dict[str, Any]:
         """Counts for the run's record: stages executed against those needed without sharing."""
         trains = {n for n in plugins.names("techniques") if plugins.load("techniques", n).trains}
-        chains = [self._plan(t).chain() for t in self._trials.values() if t.outcome]
+        chains = [self._plan(t.configuration).chain() for t in self._trials.values() if t.outcome]
         kinds = [[s.name for s in chain if s.kind not in ("data", "source")] for chain in chains]
         executed = [name for t in self._trials.values() for name in t.executed]
         return {
@@ -166,7 +170,7 @@ class Driver:
         number = self._next if proposal.number is None else proposal.number
         self._next = max(self._next, number + 1)
         trial = Trial(number, proposal.configuration, proposal.origin)
-        stages = self._plan(trial)
+        stages = self._plan(proposal.configuration)
         fresh = tuple(s.name for s in stages.chain() if self._graph.pending(s))
         trial = replace(trial, executed=fresh)
         self._journal.append(
@@ -261,11 +265,8 @@ class Driver:
         everything = {**self._trials, **{n: r.trial for n, r in self._running.items()}}
         return [everything[number] for number in sorted(everything)]
 
-    def _plan(self, trial: Trial) -> Plan:
-        return plan(trial.configuration, self._subject, self._targets, self._effort)
-
-    def _cost_s(self, configuration: Any) -> float:
-        stages = plan(configuration, self._subject, self._targets, self._effort).chain()
+    def _cost_s(self, configuration: Configuration) -> float:
+        stages = self._plan(configuration).chain()
         return self._costs.predict(s.name for s in stages if self._graph.pending(s))
 
     def _target(self, trial: Trial) -> Target:

@@ -21,7 +21,7 @@ from autotune.runfolder import RunData
 from autotune.search.driver import Driver, Observer
 from autotune.search.environment import environment
 from autotune.search.estimate import Estimate, estimate
-from autotune.spec import Spec
+from autotune.spec import Spec, collapsed
 from autotune.store.artifacts import Store
 from autotune.store.journal import Journal
 from autotune.task import CodeRef
@@ -36,6 +36,7 @@ class Opening:
         folder: The run folder.
         size: Configurations that can run; None where the space is continuous or huge.
         removed: Combinations that cannot, counted by reason.
+        collapsed: Searched values that no configuration can have, one sentence each.
         estimate: How long it will probably take.
         finished: Trials that earlier sessions ended.
     """
@@ -44,6 +45,7 @@ class Opening:
     folder: Path
     size: int | None
     removed: Mapping[str, int]
+    collapsed: tuple[str, ...]
     estimate: Estimate
     finished: int
 
@@ -99,6 +101,18 @@ def hold(session: Session, journal: Journal, earlier: RunData) -> str:
         _end(process)
 
 
+def ahead(
+    spec: Spec, folder: Path, subject: Subject, facts: Mapping[str, Any], finished: int
+) -> Opening:
+    """What is known before the first trial."""
+    grid = spec.space.grid()
+    size = None if grid is None else len(grid.points)
+    removed = {} if grid is None else dict(grid.removed)
+    dead = () if grid is None else collapsed(spec.space, grid)
+    expected = estimate(spec, subject, facts)
+    return Opening(spec, folder, size, removed, dead, expected, finished)
+
+
 def used_s(earlier: RunData) -> float:
     """The time that earlier sessions took, those that were killed included."""
     total, opened, last = 0.0, None, 0.0
@@ -130,19 +144,18 @@ def _open(
     earlier: RunData,
 ) -> None:
     spec = session.spec
-    grid = spec.space.grid()
-    size = None if grid is None else len(grid.points)
-    removed = {} if grid is None else dict(grid.removed)
+    finished = sum(trial.outcome is not None for trial in earlier.trials)
+    opening = ahead(spec, session.folder, subject, facts, finished)
     keys = {
         "code": subject.source.parameters["code"],
         "data": subject.data.parameters["fingerprint"],
     }
     opened = {"event": "open", "at": time.time(), "environment": environment(spec)}
     journal.append({**opened, "subject": keys, "facts": dict(facts)})
-    journal.append({"event": "space", "size": size, "removed": removed, "notes": list(spec.notes)})
-    finished = sum(trial.outcome is not None for trial in earlier.trials)
-    ahead = estimate(spec, subject, facts)
-    session.opening(Opening(spec, session.folder, size, removed, ahead, finished))
+    notes = [*spec.notes, *opening.collapsed]
+    space = {"size": opening.size, "removed": dict(opening.removed), "notes": notes}
+    journal.append({"event": "space", **space})
+    session.opening(opening)
 
 
 def _drive(driver: Driver, journal: Journal, observe: Observer) -> str:

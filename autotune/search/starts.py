@@ -68,21 +68,21 @@ def _default(spec: Spec, knob: Knob) -> Scalar:
     """What its owner calls its default where the space has it, else the first value."""
     if knob.name == "threads":
         return _threads(spec, spec.targets[0])
-    declared = next((p.default for p in _declared(spec, knob)), None)
-    if declared is not None and knob.domain.contains(declared):
-        return declared
+    default = next((p.default for p in declared(spec, knob)), None)
+    if default is not None and knob.domain.contains(default):
+        return default
     return _values(knob)[0]
 
 
-def _declared(spec: Spec, knob: Knob) -> list[Parameter]:
-    """What its owner declares of the knob: one parameter, or none for the words all share."""
+def declared(spec: Spec, knob: Knob) -> list[Parameter]:
+    """What the knob's owner declares of it: one parameter, or none for the words all share."""
     section, _, word = knob.name.partition(".")
-    declared = list(PTQ) if section == "ptq" else []
+    found = list(PTQ) if section == "ptq" else []
     if section in plugins.names("backends"):
-        declared += plugins.load("backends", section).parameters()
+        found += plugins.load("backends", section).parameters()
     for name in plugins.names("techniques"):
-        declared += plugins.load("techniques", name).parameters(spec.model).get(section, ())
-    return [parameter for parameter in declared if parameter.name == word]
+        found += plugins.load("techniques", name).parameters(spec.model).get(section, ())
+    return [parameter for parameter in found if parameter.name == word]
 
 
 def _threads(spec: Spec, target: Target) -> Scalar:

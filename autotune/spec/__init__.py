@@ -1,9 +1,20 @@
 """The door: a YAML file that a user wrote -> typed values, or an error that says what to mend."""
 
 from autotune.spec.compare import collapsed, differences
+from autotune.spec.conditions import in_words
 from autotune.spec.load import load
 from autotune.spec.reader import dump
 from autotune.spec.schema import schema
 from autotune.spec.values import Budget, MetricRef, Spec
 
-__all__ = ["Budget", "MetricRef", "Spec", "collapsed", "differences", "dump", "load", "schema"]
+__all__ = [
+    "Budget",
+    "MetricRef",
+    "Spec",
+    "collapsed",
+    "differences",
+    "dump",
+    "in_words",
+    "load",
+    "schema",
+]

@@ -1,0 +1,91 @@
+"""What the terminal shows: consoles, error messages, tables of settings, the pick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from autotune.errors import NothingFits, UserError
+from autotune.pick import Pick
+from autotune.slo import QUANTITIES
+from autotune.trial import Estimate, Trial
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def complain(error: UserError | NothingFits) -> None:
+    """Say what is wrong, where, and what would be right."""
+    if isinstance(error, NothingFits):
+        err.print(f"[yellow]nothing fits[/]: {escape(str(error))}")
+        return
+    place = f"{error.place}: " if error.place else ""
+    err.print(f"[red]error[/]: {escape(place)}{escape(error.cause)}")
+    if error.remedy:
+        err.print(f"  {escape(error.remedy)}")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the words people use: ``3m 07s``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+
+
+def settings(configuration: Mapping[str, object]) -> str:
+    """A configuration on one line, the backend first."""
+    first = [str(configuration[k]) for k in ("backend", "precision") if k in configuration]
+    rest = [
+        f"{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in configuration.items()
+        if name not in ("backend", "precision")
+    ]
+    return " ".join([*first, *rest])
+
+
+def amount(column: str, estimate: Estimate) -> str:
+    """A measured value with its unit and, where known, its interval."""
+    value = _number(column, estimate.value)
+    if estimate.low is None or estimate.high is None:
+        return value
+    low, high = _number(column, estimate.low), _number(column, estimate.high)
+    return f"{value}  [dim](95 %: {low} to {high})[/]"
+
+
+def show_pick(pick: Pick, trial: Trial) -> None:
+    """The configuration and its evidence."""
+    out.print(
+        f"[bold green]pick[/] trial {pick.trial}: [bold]{escape(settings(trial.configuration))}[/]"
+    )
+    if pick.speedup is not None:
+        out.print(
+            f"  {pick.speedup:.1f} times faster than the baseline at the same batch "
+            f"(p50, trial {pick.baseline})"
+        )
+    table = Table.grid(padding=(0, 2))
+    measured = trial.measurement.values if trial.measurement else {}
+    for column, estimate in measured.items():
+        if not column.endswith("_mean_ms"):
+            table.add_row(f"  {column}", amount(column, estimate))
+    out.print(table)
+    for check in pick.checks:
+        mark = "[green]met[/]" if check.met else "[red]missed[/]"
+        out.print(f"  {mark} {escape(check.limit)}: {escape(check.detail)}")
+
+
+def _number(column: str, value: float) -> str:
+    if column.endswith("_bytes"):
+        return f"{value / 1e6:.2f} MB"
+    if column.endswith("_ms"):
+        return f"{value:.4g} ms"
+    if column.endswith("_drop"):
+        return f"{100 * value:+.1f} points"
+    if column == QUANTITIES["cost"].column:
+        return f"{value:.4g} USD"
+    return f"{value:.4g}"
