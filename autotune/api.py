@@ -21,6 +21,7 @@ from autotune.pick import pick as choose
 from autotune.runfolder import RunData
 from autotune.search import session as sessions
 from autotune.search.driver import Observer
+from autotune.search.environment import environment
 from autotune.search.propose import front as search_front
 from autotune.search.session import Opening, Session
 from autotune.slo import QUANTITIES, SLO, Quantity, parse
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Opening", "Run", "load", "run"]
 REPORT = "report.html"
+ENVIRONMENT = "environment.json"
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,7 @@ def _prepare(folder: Path, spec: Spec) -> None:
     """The folder with the spec in it, as it is now: budget and SLO may change between sessions."""
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / runfolder.SPEC, dump(spec.resolved))
+    _write(folder / ENVIRONMENT, json.dumps(environment(spec), indent=2) + "\n")
     (folder / runfolder.JOURNAL).touch()
 
 

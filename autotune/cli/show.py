@@ -14,8 +14,9 @@ from rich.table import Table
 from autotune.api import Opening, Run, check
 from autotune.cli.terminal import complain, duration, err, out, show_pick
 from autotune.errors import NothingFits
+from autotune.search.starts import declared
 from autotune.space import Choice, Knob
-from autotune.spec import Spec
+from autotune.spec import Spec, in_words
 
 _SHARED = {
     "batch": "samples a request",
@@ -39,16 +40,17 @@ def checked(spec: Spec, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(_plain(ahead), indent=2))
         return 0
-    table = Table(box=None, padding=(0, 2), header_style="bold")
-    for column in ("knob", "values", "exists where"):
+    searched = spec.space.searched()
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=True)
+    for column in ("searched", "values", "exists where", "what it does"):
         table.add_column(column)
-    for knob in spec.space.knobs:
-        table.add_row(
-            escape(knob.name),
-            escape(_values(knob)),
-            escape(str(knob.when) if knob.when.knobs() else ""),
-        )
+    for knob in searched:
+        where = in_words(knob.when) if knob.when.knobs() else ""
+        told = next((p.help for p in declared(spec, knob)), _SHARED.get(knob.name, ""))
+        table.add_row(*(escape(word) for word in (knob.name, _values(knob), where, told)))
     out.print(table)
+    pinned = [f"{k.name}={_values(k)}" for k in spec.space.knobs if k not in searched]
+    out.print(f"[bold]pinned[/] {escape(', '.join(pinned)) or 'nothing'}\n")
     _size(ahead, out)
     return 0
 
@@ -58,11 +60,10 @@ def result(run: Run, quiet: bool) -> None:
     data = run.data
     if not quiet:
         summary = data.summary
-        words = [
-            f"{summary.get('stages_executed', 0)} stages run for {summary.get('stages_needed', 0)} needed"
-        ]
         out.print(
-            f"{len(data.trials)} trials in {duration(summary.get('wall_s', 0.0))}, {words[0]}"
+            f"{len(data.trials)} trials in {duration(summary.get('wall_s', 0.0))}; "
+            f"{summary.get('stages_executed', 0)} stages run where "
+            f"{summary.get('stages_needed', 0)} were needed"
         )
     if data.slo or data.pick:
         _show_pick(run)

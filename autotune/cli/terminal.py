@@ -60,9 +60,8 @@ def amount(column: str, estimate: Estimate) -> str:
 
 def show_pick(pick: Pick, trial: Trial) -> None:
     """The configuration and its evidence."""
-    out.print(
-        f"[bold green]pick[/] trial {pick.trial}: [bold]{escape(settings(trial.configuration))}[/]"
-    )
+    words = escape(settings(trial.configuration))
+    out.print(f"[bold green]pick[/] trial {pick.trial}: [bold]{words}[/]")
     if pick.speedup is not None:
         out.print(
             f"  {pick.speedup:.1f} times faster than the baseline at the same batch "
@@ -85,7 +84,7 @@ def _number(column: str, value: float) -> str:
     if column.endswith("_ms"):
         return f"{value:.4g} ms"
     if column.endswith("_drop"):
-        return f"{100 * value:+.1f} points"
+        return f"{100 * value + 0.0:+.1f} points".replace("-0.0", "0.0").replace("+0.0", "0.0")
     if column == QUANTITIES["cost"].column:
         return f"{value:.4g} USD"
     return f"{value:.4g}"

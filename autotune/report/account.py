@@ -96,6 +96,7 @@ _WHY = {
     "budget": "the budget of trials was spent",
     "time": "the budget of time was spent",
     "interrupted": "interrupted by the user",
+    "failed": "an error of autotune ended it",
     "exhausted": "every point of the space was tried",
 }
 

@@ -22,7 +22,7 @@ def payload(run: RunData) -> dict[str, Any]:
         "measures": [vars(m) for m in found],
         "knobs": knobs(run.trials),
         "limits": _limits(slo, run),
-        "objective": _objective(slo, found),
+        "objective": _objective(slo, run, found),
         "pick": (run.pick or {}).get("trial"),
         "trials": [_trial(trial, trial.number in best) for trial in run.trials],
     }
@@ -94,8 +94,10 @@ def _drop(slo: SLO, metric: str, more_is_better: bool) -> float | None:
     return round(min(bounds), 9) if bounds else None
 
 
-def _objective(slo: SLO, found: tuple[Measure, ...]) -> str:
+def _objective(slo: SLO, run: RunData, found: tuple[Measure, ...]) -> str:
+    """The column that decides under the limits: as said, else the cost, else the p50."""
     columns = [m.column for m in found]
-    if slo.objective is not None and slo.objective.column in columns:
-        return slo.objective.column
-    return "latency_p50_ms" if "latency_p50_ms" in columns else "".join(columns[:1])
+    cost = ["cost_usd_per_million"] if "cost_usd_per_million" in run.objectives else []
+    said = [slo.objective.column] if slo.objective else []
+    wanted = [*said, *cost, "latency_p50_ms", *columns]
+    return next((column for column in wanted if column in columns), "")
