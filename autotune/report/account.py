@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autotune.report.words import duration
+from autotune.report.words import amount, duration
 from autotune.runfolder import RunData
 from autotune.runfolder.tables import UNFINISHED
+
+Rows = tuple[tuple[str, str], ...]
+"""Labels and their texts."""
 
 
 @dataclass(frozen=True)
@@ -106,17 +109,30 @@ def _share(executed: int, needed: int) -> str:
     return f"{executed} executed for {needed} needed{ratio}"
 
 
-def machine(run: RunData) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    """The environment record as headed lists: plain entries first, then one list a mapping."""
-    plain = [(k, _text(v)) for k, v in run.environment.items() if not isinstance(v, Mapping)]
-    settings = [(k, str(run.spec[k])) for k in ("seed", "sampler", "preset") if k in run.spec]
-    nested = [
-        (_title(k), tuple((str(name), _text(value)) for name, value in v.items()))
-        for k, v in run.environment.items()
-        if isinstance(v, Mapping)
-    ]
-    lists = [("Run", (*_dates(run.events), *plain, *settings)), *nested]
+def machine(run: RunData) -> tuple[tuple[str, Rows], ...]:
+    """The environment record as headed lists: what is plain first, then one list a mapping."""
+    record = dict(run.environment)
+    plain = {k: v for k, v in record.items() if not isinstance(v, Mapping)}
+    plain |= {k: run.spec[k] for k in ("seed", "sampler", "preset") if k in run.spec}
+    lists: list[tuple[str, Rows]] = [("Run", (*_dates(run.events), *_rows(plain)))]
+    lists += [("Model and data", _rows(subject(run)))]
+    lists += [(_title(k), _rows(v)) for k, v in record.items() if isinstance(v, Mapping)]
     return tuple((head, rows) for head, rows in lists if rows)
+
+
+def subject(run: RunData) -> Mapping[str, Any]:
+    """What was found out of the model and the data when the run was opened."""
+    return next((e.get("facts", {}) for e in reversed(run.events) if e["event"] == "open"), {})
+
+
+def test_samples(run: RunData) -> int | None:
+    """How many samples a metric is computed from; None where the journal does not say."""
+    samples = subject(run).get("samples", {}).get("test")
+    return samples if isinstance(samples, int) and samples > 0 else None
+
+
+def _rows(values: Mapping[str, Any]) -> Rows:
+    return tuple((str(name), _text(name, value)) for name, value in values.items())
 
 
 def _dates(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -135,9 +151,12 @@ def _title(word: str) -> str:
     return word.replace("_", " ").capitalize()
 
 
-def _text(value: object) -> str:
+def _text(name: str, value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{k}: {_text(v)}" for k, v in value.items())
+        # A target repeats its machine, which has a list of its own.
+        return ", ".join(f"{k} {_text(k, v)}" for k, v in value.items() if k != "machine")
     if isinstance(value, list | tuple):
-        return ", ".join(_text(v) for v in value)
+        return ", ".join(_text("", item) for item in value)
+    if isinstance(value, int | float) and str(name).endswith("_bytes"):
+        return amount(value, "bytes")
     return str(value)

@@ -30,9 +30,10 @@ function interval(estimate, measure) {
   return `${unit && high.endsWith(` ${unit}`) ? low.split(" ")[0] : low} to ${high}`;
 }
 
-function worse(change, measure) {
-  const size = measure.unit === "fraction" ? `${(Math.abs(change) * 100).toFixed(2)} points` : number(Math.abs(change));
-  return `${change < 0 ? "−" : "+"}${size}`;
+function change(difference, measure) {
+  if (Math.abs(difference) < 5e-6) return "as given";
+  const size = measure.unit === "fraction" ? `${(Math.abs(difference) * 100).toFixed(2)} points` : number(Math.abs(difference));
+  return `${difference < 0 ? "−" : "+"}${size}`;
 }
 
 // The active knobs, one line a section: [["run", "batch 1  precision int8"], ["prune", "ratio 0.3"]].

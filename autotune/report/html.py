@@ -45,6 +45,7 @@ def _context(run: RunData) -> Mapping[str, Any]:
         "stages": account.stage_times(run),
         "totals": account.totals(run),
         "machine": account.machine(run),
+        "samples": account.test_samples(run),
         "spec": yaml.safe_dump(dict(run.spec), sort_keys=False, allow_unicode=True),
         "style": Markup(_asset("style.css")),  # noqa: S704 - our own file
         "scripts": Markup("\n".join(_asset(name) for name in _SCRIPTS)),  # noqa: S704 - our own

@@ -142,7 +142,7 @@ function liveResult(run, limits, found, objective, onSelect) {
   else lines.push(element("p", { class: "big bad" }, "Nothing fits"), element("p", {}, `The nearest miss is trial ${trial.n}:`));
   const facts = found.pick ? [`${measure.label.toLowerCase()} ${amount(trial.v[measure.column][0], measure)}${measure.column === "cost_usd_per_million" ? " per million" : ""}`] : [];
   if (p50 && alike && alike !== trial && alike.v.latency_p50_ms) facts.push(`${number(alike.v.latency_p50_ms[0] / p50[0], 2)} times as fast as given${trial.k.batch === undefined ? "" : ` at batch ${trial.k.batch}`}`);
-  for (const name of run.metrics) if (any && trial.v[name] && any.v[name]) facts.push(`${run.measure[name].label.toLowerCase()} ${worse(trial.v[name][0] - any.v[name][0], run.measure[name])}`);
+  for (const name of run.metrics) if (any && trial.v[name] && any.v[name]) facts.push(`${run.measure[name].label.toLowerCase()} ${change(trial.v[name][0] - any.v[name][0], run.measure[name])}`);
   if (facts.length) lines.push(element("p", {}, facts.join("; ")));
   for (const check of checksOf(run.trials, trial, limits)) {
     lines.push(element("p", { class: check.met ? "good" : "bad" }, `${check.met ? "✓" : "✗"} ${checkText(run, trial, check)}`));

@@ -35,14 +35,19 @@ SPEC: Mapping[str, Any] = {
     "targets": {"local": {"lane_cores": 1, "price_per_hour": 0.1}},
     "budget": {"trials": 48, "time": "4m"},
 }
-ENVIRONMENT: Mapping[str, Any] = {
+MACHINE: Mapping[str, Any] = {
     "cpu": "AMD EPYC 9R14 96-Core Processor",
-    "cores": 2,
-    "memory": "16.0 GB",
-    "flags": ["avx2", "avx512f", "avx512_bf16", "avx512_vnni"],
+    "flags": ["avx2", "avx512_bf16", "avx512_vnni"],
+    "cores": [0, 1],
+    "memory_bytes": 16_000_000_000,
+}
+ENVIRONMENT: Mapping[str, Any] = {
+    "autotune": "0.1.0",
     "python": "3.11.9",
+    "machine": MACHINE,
+    "targets": {"local": {"lane_cores": 1, "price_per_hour": 0.1, "machine": MACHINE}},
     "libraries": {"torch": "2.13.0", "onnxruntime": "1.32.0", "openvino": "2026.4.1"},
-    "seeds": {"search": 0, "training": 0},
+    "seed": 0,
 }
 
 
@@ -63,7 +68,7 @@ def events(
     """The journal of such a run."""
     rng = random.Random(seed)
     found: list[Mapping[str, Any]] = [
-        {"event": "open", "at": 1_790_000_000.0, "environment": ENVIRONMENT},
+        {"event": "open", "at": 1_790_000_000.0, "environment": ENVIRONMENT, "facts": FACTS},
         {"event": "space", "size": 3612, "removed": dict(REMOVED), "notes": [NOTE]},
     ]
     trained: set[str] = set()
@@ -85,6 +90,7 @@ def events(
     return [*found, CLOSE]
 
 
+FACTS = {"samples": {"train": 1169, "calibration": 128, "test": 500}, "parameters": 174_970}
 REMOVED = {
     "onnxruntime has no bf16 kernels on this processor": 512,
     "openvino: channels_last is a knob of torch": 96,

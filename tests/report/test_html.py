@@ -176,8 +176,13 @@ def test_the_account_of_time_space_and_machine_is_there() -> None:
         "AMD EPYC 9R14",
         "openvino 2026.4.1",
         "seed 0",
+        "memory_bytes 16.0 GB",
+        "local lane_cores 1, price_per_hour 0.1",
+        "500 of them, so one is worth 0.200 points",
     ):
         assert words in text, words
+    assert text.count("avx512_vnni") == 1
+    assert text.count("seed 0") == 1
 
 
 def test_shared_stages_show_what_they_saved() -> None:
