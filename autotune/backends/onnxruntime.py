@@ -76,14 +76,18 @@ def stages(settings: Settings, model: Stage, data: Stage) -> Stage:
 def open(  # noqa: A001 - the contract's word
     artifact: Path, settings: Settings, batch: int, threads: int
 ) -> Iterator[_Session]:
-    yield _Session(artifact / export.FILE, settings, batch, threads)
+    output = export.prediction(artifact)
+    yield _Session(artifact / export.FILE, settings, batch, threads, output)
 
 
 class _Session:
-    def __init__(self, path: Path, settings: Settings, batch: int, threads: int) -> None:
+    def __init__(
+        self, path: Path, settings: Settings, batch: int, threads: int, output: int | str
+    ) -> None:
         self._open = (path, settings, batch, threads)
         self._session = _session(path, settings, batch, threads)
-        self._output = [self._session.get_outputs()[0].name]
+        names = [place.name for place in self._session.get_outputs()]
+        self._output = [names[output] if isinstance(output, int) else output]
 
     def run(self, batch: Arrays) -> Floats:
         outputs: list[Floats] = self._session.run(self._output, batch)
@@ -100,7 +104,7 @@ class _Session:
         integer = sum(n for kind, n in kinds.items() if kind.startswith(_INTEGER))
         return {
             "provider": self._session.get_providers()[0],
-            "threads": self._open[3],
+            "threads": self._session.get_session_options().intra_op_num_threads,
             "kernels": {"int8": integer, "fp32": sum(kinds[kind] for kind in _HEAVY)},
             "operators": dict(kinds.most_common()),
         }

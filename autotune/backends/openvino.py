@@ -133,18 +133,18 @@ def open(  # noqa: A001 - the contract's word
             "ENABLE_CPU_PINNING": False,
         },
     )
-    yield _Session(compiled, threads)
+    yield _Session(compiled, export.prediction(artifact))
 
 
 class _Session:
-    def __init__(self, compiled: Any, threads: int) -> None:
+    def __init__(self, compiled: Any, output: int | str) -> None:
         self._compiled = compiled
+        self._output = compiled.output(output)
         self._request = compiled.create_infer_request()
-        self._threads = threads
 
     def run(self, batch: Arrays) -> Floats:
         self._request.infer(batch, share_inputs=True, share_outputs=True)
-        output: Floats = self._request.get_output_tensor(0).data.copy()
+        output: Floats = self._request.get_tensor(self._output).data.copy()
         return output
 
     def facts(self) -> Mapping[str, Any]:
@@ -158,7 +158,7 @@ class _Session:
                 kernels[_WORDS.get(word, word)] += 1
         return {
             "provider": "CPU",
-            "threads": self._threads,
+            "threads": self._compiled.get_property("INFERENCE_NUM_THREADS"),
             "kernels": dict(kernels),
             "operators": dict(operators.most_common()),
         }

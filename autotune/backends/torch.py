@@ -65,16 +65,13 @@ def open(  # noqa: A001 - the contract's word
 
     torch.set_num_threads(threads)
     network, _, source = networks.load(artifact)
-    yield _Session(network, settings, source.output, threads)
+    yield _Session(network, settings, source.output)
 
 
 class _Session:
-    def __init__(
-        self, network: nn.Module, settings: Settings, output: int | str, threads: int
-    ) -> None:
+    def __init__(self, network: nn.Module, settings: Settings, output: int | str) -> None:
         import torch
 
-        self._threads = threads
         self._output = output
         self._last = bool(settings["torch.channels_last"])
         self._bf16 = settings["precision"] == "bf16"
@@ -99,11 +96,13 @@ class _Session:
         return outputs
 
     def facts(self) -> Mapping[str, Any]:
+        import torch
+
         operators = self._operators()
         heavy = sum(n for kind, n in operators.items() if any(w in kind.lower() for w in _HEAVY))
         return {
             "provider": "frozen" if self._frozen else "eager",
-            "threads": self._threads,
+            "threads": torch.get_num_threads(),
             "kernels": {"bf16" if self._bf16 else "fp32": heavy},
             "operators": dict(operators.most_common()),
         }
@@ -118,10 +117,13 @@ class _Session:
         """Trace with the first request's inputs; its time is the first call's, as of a compile."""
         import torch
 
+        from autotune.training.network import selected
+
         jit: Any = torch.jit
+        network = selected(self._network, self._output)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            traced = jit.trace(self._network, tuple(inputs), check_trace=False)
+            traced = jit.trace(network, tuple(inputs), check_trace=False)
             self._network = jit.optimize_for_inference(jit.freeze(traced.eval()))
         self._frozen = True
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from autotune.artifact import Stage
 from autotune.contracts import StageContext
 from autotune.conversion import arrays
 from autotune.errors import StageError
 from autotune.plugins import version
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FILE = "model.onnx"
 BATCH = "batch"
@@ -47,20 +45,11 @@ def run(context: StageContext) -> Mapping[str, Any]:
 
     network, _, source = networks.load(context.inputs[0])
     x = arrays.read(context.inputs[1], "test", limit=2)
-
-    class Selected(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, *inputs: Tensor) -> Tensor:
-            return networks.select(self.network(*inputs), source.output)
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                Selected().eval(),
+                networks.selected(network, source.output),
                 tuple(torch.from_numpy(a) for a in x.values()),
                 str(context.out / FILE),
                 input_names=list(x),
@@ -74,3 +63,11 @@ def run(context: StageContext) -> Mapping[str, Any]:
         raise StageError(f"the ONNX exporter failed: {type(error).__name__}: {words}") from error
     networks.write_source(source, context.out)
     return {"bytes": (context.out / FILE).stat().st_size}
+
+
+def prediction(artifact: Path) -> int | str:
+    """Which output of an ONNX artifact is the prediction; an exported model has just the one."""
+    from autotune.training.network import read_source
+
+    source = read_source(artifact)
+    return 0 if source.trainable else source.output

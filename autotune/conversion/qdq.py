@@ -80,11 +80,14 @@ def calibration(data: Path, samples: int) -> dict[str, arrays.Array]:
 
 
 class _Batches:
-    """ONNX Runtime's reader protocol over arrays: one dict a call, then None."""
+    """ONNX Runtime's reader protocol over arrays: one dict a call, then None.
+
+    All batches have one size, because its histograms cannot be merged over two.
+    """
 
     def __init__(self, x: Mapping[str, arrays.Array]) -> None:
         count = len(next(iter(x.values())))
-        size = CALIBRATION_BATCH
+        size = max(s for s in range(1, CALIBRATION_BATCH + 1) if count % s == 0)
         starts = range(0, count, size)
         self._left = iter([{n: a[s : s + size] for n, a in x.items()} for s in starts])
 

@@ -145,6 +145,21 @@ def select(outputs: Any, output: int | str) -> Tensor:
     return found
 
 
+def selected(network: nn.Module, output: int | str) -> nn.Module:
+    """``network`` with that output alone, for a tracer."""
+    from torch import nn
+
+    class Selected(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, *inputs: Tensor) -> Tensor:
+            return select(self.network(*inputs), output)
+
+    return Selected().eval()
+
+
 def _changed(network: nn.Module, fresh: nn.Module) -> dict[str, dict[str, Any]]:
     """For every module, its plain attributes that differ from the fresh network's."""
     originals = dict(fresh.named_modules())

@@ -1,0 +1,59 @@
+"""Fixtures that tests of several rooms share: the tiny task, what it is made of, a local Ray."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+from autotune import hardware
+from autotune.engine import intake
+from autotune.engine.cluster import cluster
+from autotune.store.artifacts import Store
+from autotune.target import Target
+from autotune.task import CodeRef, ModelSource
+
+TINY = Path(__file__).parent / "tiny"
+METRICS = {"accuracy": {"plugin": "top1"}}
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The folder of the tiny task, its weights trained; copy it before writing to it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    for name in ("task.py", "space.yaml"):
+        shutil.copy(TINY / name, folder)
+    spec = importlib.util.spec_from_file_location("tiny_task", folder / "task.py")
+    task = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(task)
+    task.train(folder / "teacher.pt")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny):
+    """The tiny task's model as a value."""
+    factory = CodeRef(str(tiny / "task.py"), "build_model")
+    return ModelSource(factory, {"width": 16}, str(tiny / "teacher.pt"))
+
+
+@pytest.fixture(scope="session")
+def tiny_taken(tiny, tiny_model, tmp_path_factory):
+    """The tiny task taken in: a store that holds its model and data, its subject, its facts."""
+    store = Store(tmp_path_factory.mktemp("taken") / "store")
+    process = intake.start(tiny_model, CodeRef(str(tiny / "task.py"), "data"), METRICS, store.root)
+    subject, facts = intake.finish(process, seed=0)
+    return store, subject, facts
+
+
+@pytest.fixture(scope="session")
+def target():
+    """This machine with one lane of one core."""
+    return Target("local", 1, 1, 0.1, hardware.machine())
+
+
+@pytest.fixture(scope="module")
+def local_ray(target):
+    """A local Ray, as a run starts it; it keeps off the lane."""
+    with cluster([target]) as where:
+        yield where
