@@ -114,10 +114,11 @@ def _size(ahead: Opening, console: Any) -> None:
         console.print(f"    {count:>7,}  {escape(reason)}")
     for note in (*spec.notes, *ahead.collapsed):
         console.print(f"  {escape(note)}")
-    budget = f"at most {duration(spec.budget.seconds)}" if spec.budget.seconds else "no time limit"
+    limit = spec.budget.seconds
+    expected = min(ahead.estimate.seconds, limit or ahead.estimate.seconds)
     console.print(
-        f"  {ahead.estimate.trials} trials, {budget}; about {duration(ahead.estimate.seconds)} "
-        f"expected ({ahead.estimate.trainings} trainings)"
+        f"  {ahead.estimate.trials} trials in {f'at most {duration(limit)}' if limit else 'any time'}; "
+        f"expected: up to {duration(expected)}, {ahead.estimate.trainings} trainings"
     )
 
 

@@ -33,6 +33,7 @@ class Result:
         key, stage: Whose result it is; of a failure, the stage that failed first.
         executed: Whether it ran now, instead of being found.
         seconds: How long the stage took when it ran, now or then.
+        began: When it began (``time.time``), where it ran now.
         facts: What the stage said of itself.
         error, traceback: Why it failed; "" where it did not.
         fatal: The failure is the machine's (a full disk): nothing further can succeed.
@@ -44,6 +45,7 @@ class Result:
     stage: str
     executed: bool = False
     seconds: float = 0.0
+    began: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
     traceback: str = ""
@@ -112,7 +114,7 @@ def _compute(stage: Stage, store: Store, carry: bool) -> Result:
     function = _function(stage.function)
     scratch = store.root / "scratch" / stage.key
     scratch.mkdir(parents=True, exist_ok=True)
-    start = time.perf_counter()
+    began, start = time.time(), time.perf_counter()
     with _captured() as log, store.writing(stage.key) as out:
         folders = [store.open(s.key) for s in stage.inputs]
         if any(folder is None for folder in folders):
@@ -133,7 +135,7 @@ def _compute(stage: Stage, store: Store, carry: bool) -> Result:
         store.commit(stage.key, out, stage=stage.name, seconds=seconds, facts=facts)
     shutil.rmtree(scratch, ignore_errors=True)
     payload = store.pack(stage.key) if carry else None
-    return Result(stage.key, stage.name, True, seconds, facts, log=log(), payload=payload)
+    return Result(stage.key, stage.name, True, seconds, began, facts, log=log(), payload=payload)
 
 
 def _failed(stage: Stage, error: Exception, log: str) -> Result:

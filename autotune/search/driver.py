@@ -24,8 +24,12 @@ from autotune.target import Target
 from autotune.trial import Completed, Outcome, Trial
 
 POLL_S = 0.5
-AHEAD = 2
+AHEAD = 4
 """Trials in flight beyond one per lane and preparing core, so that neither ever waits."""
+BACKLOG_S = 3.0
+"""With so much work waiting for the preparing cores, what only needs the lane is tried next."""
+FINISH_S = 5.0
+"""Kept back from the time budget for what comes after the last trial: tables and report."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,9 @@ class Driver:
         self._costs = Costs()
         self._baseline: Handle | None = None
         self._stop = False
+        self._ready = time.time()
+        self._busy: list[tuple[float, float]] = []
+        self._ended = 0
         self._propose = Proposer(
             spec.space,
             spec.objectives,
@@ -135,13 +142,22 @@ class Driver:
         kinds = [[s.name for s in chain if s.kind not in ("data", "source")] for chain in chains]
         executed = [name for t in self._trials.values() for name in t.executed]
         return {
-            "wall_s": self._used_s + time.monotonic() - self._began,
+            "wall_s": self._elapsed_s(),
+            "overhead_s_per_trial": self._overhead_s() / max(1, self._ended),
             "stages_executed": len(executed),
             "stages_needed": sum(len(names) for names in kinds),
             "trainings_executed": sum(name in trains for name in executed),
             "trainings_needed": sum(any(n in trains for n in names) for names in kinds),
             "trainings_without_sharing": sum(n in trains for names in kinds for n in names),
         }
+
+    def _overhead_s(self) -> float:
+        """The time of this session in which no stage ran anywhere."""
+        idle, free_from = 0.0, self._ready
+        for start, end in sorted(self._busy):
+            idle += max(0.0, start - free_from)
+            free_from = max(free_from, end)
+        return idle + max(0.0, time.time() - free_from)
 
     # ---- filling the pipeline --------------------------------------------------------------------
 
@@ -160,7 +176,7 @@ class Driver:
                 return "budget"
             if self._costs.trial_s() > self._time_left():
                 return "time"
-            proposal = self._propose(self._history())
+            proposal = self._propose(self._history(), cheap=self._backlog_s() > BACKLOG_S)
             if proposal is None:
                 return "exhausted"
             self._start(proposal)
@@ -227,6 +243,7 @@ class Driver:
             stage_seconds=self._graph.stage_seconds(running.plan.chain()),
         )
         self._trials[number] = trial
+        self._ended += 1
         self._costs.ended(time.monotonic() - running.begun)
         self._journal.append(
             {
@@ -245,6 +262,7 @@ class Driver:
         if result is None or not result.executed:
             return
         self._costs.add(handle.stage.name, result.seconds)
+        self._busy.append((result.began, result.began + result.seconds))
         said = f"stage {handle.stage.name} {handle.stage.key} {result.seconds:.2f} s"
         parts = [said, result.error, result.traceback, result.log.strip()]
         self._log("\n".join(part for part in parts if part))
@@ -277,8 +295,15 @@ class Driver:
         limit = self._spec.budget.seconds
         if limit is None:
             return float("inf")
-        return limit - self._used_s - (time.monotonic() - self._began)
+        return limit - FINISH_S - self._elapsed_s()
+
+    def _elapsed_s(self) -> float:
+        return self._used_s + time.monotonic() - self._began
+
+    def _backlog_s(self) -> float:
+        waiting = (h.stage for h in self._graph.under_way() if not h.stage.lane)
+        return self._costs.predict(stage.name for stage in waiting)
 
     def _state(self) -> State:
         stages = [h.stage.name for h in self._graph.under_way()]
-        return State(self._history(), stages, self._used_s + time.monotonic() - self._began)
+        return State(self._history(), stages, self._elapsed_s())

@@ -57,15 +57,19 @@ class Proposer:
         self._cost_s = cost_s
         self._searched = [knob.name for knob in space.searched()]
 
-    def __call__(self, history: Sequence[Trial]) -> Proposal | None:
-        """The next one; None where every point has been tried."""
+    def __call__(self, history: Sequence[Trial], *, cheap: bool = False) -> Proposal | None:
+        """The next one; None where every point has been tried.
+
+        With ``cheap`` a step from the front comes before the sampler's idea: most such steps share
+        everything that is dear with a trial that is there.
+        """
         seen = {trial.configuration.key for trial in history}
         while self._queue:
             proposal = self._queue.popleft()
             if proposal.configuration.key not in seen:
                 return proposal
         turn = sum(trial.origin in ("sampler", "mutation") for trial in history)
-        if turn >= EXPLORED and turn % 2:
+        if cheap or (turn >= EXPLORED and turn % 2):
             step = self._mutation(history, seen)
             if step is not None:
                 return Proposal(step, "mutation")

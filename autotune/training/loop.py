@@ -15,6 +15,7 @@ from autotune.errors import StageError
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
     from torch import nn
 
 
@@ -49,7 +50,6 @@ def train(network: nn.Module, context: TechniqueContext, loss: Loss, recipe: Rec
     """
     import torch
 
-    seed_everything(context.seed)
     steps = math.ceil(_samples(context) / recipe.batch) * recipe.epochs
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay
@@ -58,6 +58,7 @@ def train(network: nn.Module, context: TechniqueContext, loss: Loss, recipe: Rec
     start = _resume(network, optimizer, schedule, context)
     network.train()
     for epoch in range(start, recipe.epochs):
+        seed_everything((context.seed + epoch) % 2**32)  # a resumed epoch draws what it would have
         for inputs, labels, teacher in _batches(context, recipe.batch, epoch):
             value = loss(network(*inputs), labels, teacher)
             if not torch.isfinite(value):
@@ -101,9 +102,16 @@ def _batches(context: TechniqueContext, size: int, epoch: int) -> Iterator[_Batc
         if len(rows) == 1 and len(order) > 1:
             continue  # batch normalisation cannot train on one sample
         inputs = tuple(torch.from_numpy(x[rows]) for x in context.train_x.values())
-        labels = None if context.train_y is None else torch.from_numpy(context.train_y[rows])
+        labels = None if context.train_y is None else _labels(context.train_y[rows])
         logits = context.teacher_logits
         yield inputs, labels, None if logits is None else torch.from_numpy(logits[rows])
+
+
+def _labels(y: NDArray[np.generic]) -> torch.Tensor:
+    """Classes as torch's losses want them, 64 bits wide; other labels as they are."""
+    import torch
+
+    return torch.from_numpy(y.astype(np.int64) if y.dtype.kind in "iu" else y)
 
 
 def _save(

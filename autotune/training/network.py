@@ -89,10 +89,14 @@ def load(folder: Path) -> tuple[nn.Module, Mapping[str, Scalar], ModelSource]:
     for name, attrs in record["attrs"].items():
         for attr, value in attrs.items():
             setattr(modules[name], attr, tuple(value) if isinstance(value, list) else value)
+    replaced: dict[Tensor, Tensor] = {}  # tied tensors stay tied
     for name, tensor in _tensors(network):
         fresh = record["state"].get(name)
         if fresh is not None and fresh.shape != tensor.shape:
-            _replace(modules, name, tensor, torch.empty_like(fresh))
+            if tensor not in replaced:
+                replaced[tensor] = _like(fresh, tensor)
+            owner, _, leaf = name.rpartition(".")
+            setattr(modules[owner], leaf, replaced[tensor])
     network.load_state_dict(record["state"])
     return network.eval(), record["args"], model
 
@@ -190,12 +194,13 @@ def _tensors(network: nn.Module) -> list[tuple[str, Tensor]]:
     ]
 
 
-def _replace(modules: Mapping[str, nn.Module], name: str, old: Tensor, new: Tensor) -> None:
+def _like(fresh: Tensor, old: Tensor) -> Tensor:
+    """An empty tensor of the shape of ``fresh`` and the kind (parameter or buffer) of ``old``."""
+    import torch
     from torch import nn
 
-    owner, _, leaf = name.rpartition(".")
-    value = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
-    setattr(modules[owner], leaf, value)
+    new = torch.empty_like(fresh)
+    return nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
 
 
 def _first(error: BaseException) -> str:

@@ -62,7 +62,7 @@ def sources(file: Path) -> tuple[Path, ...]:
         if path in found:
             continue
         found[path] = None
-        waiting += [p.resolve() for p in _imported_beside(path, file.resolve().parent)]
+        waiting += _imported_beside(path, file.resolve().parent)
     return tuple(sorted(found))
 
 
@@ -76,19 +76,31 @@ def fingerprint(files: tuple[Path, ...]) -> str:
 
 
 def _imported_beside(path: Path, folder: Path) -> Iterator[Path]:
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
+    """The files under ``folder`` that ``path`` imports, the packages on the way included."""
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            for alias in node.names:
+                yield from _files(folder, alias.name)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            names = [base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names)]
-        else:
-            continue
-        for name in filter(None, names):
-            place = folder.joinpath(*name.split("."))
-            candidates = (place.with_suffix(".py"), place / "__init__.py")
-            yield from (c for c in candidates if c.is_file())
+            base = path.parents[node.level - 1] if node.level else folder
+            for alias in node.names:
+                yield from _files(base, f"{node.module or ''}.{alias.name}".lstrip("."))
+
+
+def _tree(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_bytes())
+    except SyntaxError as error:
+        raise TaskError(f"it is not Python: {error.msg}", place=f"{path}:{error.lineno}") from error
+
+
+def _files(base: Path, name: str) -> Iterator[Path]:
+    """What importing the dotted ``name`` from ``base`` executes of the files there."""
+    place = base
+    for word in name.split("."):
+        place = place / word
+        candidates = (place.with_name(f"{word}.py"), place / "__init__.py")
+        yield from (c.resolve() for c in candidates if c.is_file())
 
 
 def _module(path: Path) -> ModuleType:
@@ -117,7 +129,7 @@ def _module(path: Path) -> ModuleType:
 
 def _line(error: BaseException, file: str) -> int:
     """The last line of the user's file on the way to the error."""
-    if isinstance(error, SyntaxError) and error.lineno:
+    if isinstance(error, SyntaxError) and error.lineno and error.filename == file:
         return error.lineno
     line, trace = 1, error.__traceback__
     while trace is not None:

@@ -1,0 +1,115 @@
+"""The process that runs the stages of all trials of a Tune experiment."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from autotune.engine.cluster import Cluster
+from autotune.engine.execute import Result
+from autotune.engine.graph import Graph, Handle
+from autotune.engine.plan import Effort, Plan, Subject, plan
+from autotune.errors import Infeasible, MachineError
+from autotune.integrations.ray_tune.space import configuration, literal
+from autotune.search import outcome as outcomes
+from autotune.search.starts import baselines
+from autotune.space import Configuration
+from autotune.spec import Spec
+from autotune.store.artifacts import Store
+from autotune.trial import Completed, Origin, Outcome, Rejected, Trial
+
+POLL_S = 0.1
+
+
+class Evaluator:
+    """One memoised graph for all of Tune's trials, whose actors only wait for it.
+
+    It is a Ray actor that asks for no core: stages ask for theirs, and for the lane, and those that
+    two trials share run once also where both are in flight. Its methods may be called by many
+    threads at once.
+
+    Args:
+        spec: What is evaluated, and on which targets.
+        subject: The user's model and data, taken in.
+        store: The folder of the artifacts.
+        cluster: Where stages run.
+    """
+
+    def __init__(self, spec: Spec, subject: Subject, store: Path, cluster: Cluster) -> None:
+        self._spec = spec
+        self._subject = subject
+        self._targets = {target.name: target for target in spec.targets}
+        self._graph = Graph(Store(store), cluster, self._targets)
+        self._lock = threading.Lock()
+        self._count = 0
+        self._wanted: dict[int, set[str]] = {}
+        self._baselines = {point.key for point in baselines(spec)}
+        self._baseline = self._graph.submit(self._plan(baselines(spec)[0]).accuracy)
+
+    def evaluate(self, config: Mapping[str, Any]) -> Trial:
+        """The finished trial of one of Tune's configurations; it waits for its stages.
+
+        Raises:
+            UserError: The configuration names a knob that the space does not have.
+            MachineError: The disk is full.
+        """
+        with self._lock:
+            number = self._count
+            self._count += 1
+        try:
+            point = configuration(self._spec, config)
+        except Infeasible as reason:
+            return Trial(number, literal(config), "external", Rejected(str(reason)))
+        origin: Origin = "baseline" if point.key in self._baselines else "external"
+        return self._run(Trial(number, point, origin))
+
+    def _run(self, trial: Trial) -> Trial:
+        stages = self._plan(trial.configuration)
+        with self._lock:
+            fresh = tuple(s.name for s in stages.chain() if self._graph.pending(s))
+            accuracy = self._graph.submit(stages.accuracy)
+            latency = self._graph.submit(stages.latency)
+            self._wanted[trial.number] = {stage.key for stage in stages.chain()}
+        try:
+            ended = self._wait(trial, stages, accuracy, latency)
+        finally:
+            with self._lock:
+                del self._wanted[trial.number]
+        with self._lock:
+            if not isinstance(ended, Completed):
+                self._graph.cancel_unshared(latency, set().union(*self._wanted.values()))
+            seconds = self._graph.stage_seconds(stages.chain())
+        return replace(trial, outcome=ended, stage_seconds=seconds, executed=fresh)
+
+    def _wait(self, trial: Trial, stages: Plan, accuracy: Handle, latency: Handle) -> Outcome:
+        while True:
+            with self._lock:
+                self._graph.step(0)
+                ended = [h.result for h in (accuracy, latency) if h.result is not None]
+            broken = next((result for result in ended if not result.ok), None)
+            if broken is not None:
+                if broken.fatal:
+                    raise MachineError(broken.error)
+                return outcomes.failed(broken)
+            if len(ended) == 2 and self._baseline.result is not None:
+                return self._completed(trial, stages, *ended)
+            time.sleep(POLL_S)
+
+    def _completed(self, trial: Trial, stages: Plan, accuracy: Result, latency: Result) -> Outcome:
+        word = next(iter(self._spec.metrics))
+        store = self._graph.store
+        ours = store.open(accuracy.key)
+        baseline = self._baseline.result
+        theirs = store.open(baseline.key) if baseline and baseline.ok else None
+        drop = outcomes.drop(word, ours, theirs) if ours else {}
+        artifact = stages.latency.inputs[0].key
+        name = str(trial.configuration.get("target", self._spec.targets[0].name))
+        return outcomes.completed(accuracy, latency, artifact, self._targets[name], drop)
+
+    def _plan(self, point: Configuration) -> Plan:
+        effort = Effort(timeout_s=self._spec.stage_timeout_s)
+        return plan(point, self._subject, self._targets, effort)
