@@ -116,8 +116,9 @@ def _size(ahead: Opening, console: Any) -> None:
         console.print(f"  {escape(note)}")
     limit = spec.budget.seconds
     expected = min(ahead.estimate.seconds, limit or ahead.estimate.seconds)
+    time = f"at most {duration(limit)}" if limit else "any time"
     console.print(
-        f"  {ahead.estimate.trials} trials in {f'at most {duration(limit)}' if limit else 'any time'}; "
+        f"  {ahead.estimate.trials} trials in {time}; "
         f"expected: up to {duration(expected)}, {ahead.estimate.trainings} trainings"
     )
 

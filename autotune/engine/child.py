@@ -6,13 +6,16 @@ request's file), so that no thread pool or allocator of an earlier model is left
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+_PR_SET_PDEATHSIG = 1
 INPUTS = 64
 """Distinct batches that are rotated; measurement.md asks for at least 16."""
 
@@ -20,6 +23,7 @@ INPUTS = 64
 def main(path: str) -> None:
     """Measure what the request says; the answer holds columns and facts, or the error's words."""
     request = json.loads(Path(path).read_text())
+    _die_with(request["parent"])
     os.sched_setaffinity(0, request["cores"])
     from autotune.errors import AutotuneError
 
@@ -29,6 +33,16 @@ def main(path: str) -> None:
         words = " ".join(str(error).split())[:500]
         answer = {"error": f"{type(error).__name__}: {words}"}
     Path(request["answer"]).write_text(json.dumps(answer))
+
+
+def _die_with(parent: int) -> None:
+    """Let the kernel end this process when the worker that started it ends, killed or not.
+
+    Otherwise it would go on measuring on a lane that is no longer its own.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the call
+        sys.exit("the worker that asked for this measurement is gone")
 
 
 def _measure(request: dict[str, Any]) -> dict[str, Any]:

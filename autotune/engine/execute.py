@@ -87,9 +87,9 @@ def run(
         return Result(stage.key, stage.name, executed=True, error=error.cause, fatal=True)
 
 
-def hit(stage: Stage, store: Store) -> Result | None:
+def hit(stage: Stage, store: Store, carry: bool) -> Result | None:
     """The result of a stage that the store already holds intact; None where it does not."""
-    return _hit(stage, store, False) if store.open(stage.key) else None
+    return _hit(stage, store, carry) if store.open(stage.key) else None
 
 
 def overdue(stage: Stage, root: Path) -> bool:

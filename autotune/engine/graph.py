@@ -52,7 +52,7 @@ class Graph:
         """``stage`` with all it depends on: found, joined in flight, or started."""
         known = self._memo.get(stage.key)
         if known is None:
-            found = execute.hit(stage, self.store)
+            found = execute.hit(stage, self.store, self._cluster.carry)
             known = Handle(stage, result=found) if found else self._start(stage)
             self._memo[stage.key] = known
         return known
@@ -110,7 +110,11 @@ class Graph:
         if not stage.lane:
             return {"num_cpus": 1}
         target = self._targets[stage.lane]
-        return {"num_cpus": 1 if target.shared else 0, "resources": {target.resource: 1}}
+        everything = len(self._cluster.cores or (0,))  # so that nothing prepares meanwhile
+        return {
+            "num_cpus": everything if target.shared else 0,
+            "resources": {target.resource: 1},
+        }
 
     def _finish(self, handle: Handle) -> None:
         """Keep the result; a stage whose worker died is forgotten, so that a later trial tries."""

@@ -40,6 +40,7 @@ def measure(context: StageContext, cores: tuple[int, ...]) -> Mapping[str, Any]:
             {
                 **context.parameters,
                 "cores": cores,
+                "parent": os.getpid(),
                 "artifact": str(context.inputs[0]),
                 "data": str(context.inputs[1]),
                 "samples": str(context.out / SAMPLES),

@@ -20,7 +20,7 @@ from autotune.search.starts import baselines
 from autotune.space import Configuration
 from autotune.spec import Spec
 from autotune.store.artifacts import Store
-from autotune.trial import Completed, Origin, Outcome, Rejected, Trial
+from autotune.trial import Completed, Outcome, Rejected, Trial
 
 POLL_S = 0.1
 
@@ -47,7 +47,6 @@ class Evaluator:
         self._lock = threading.Lock()
         self._count = 0
         self._wanted: dict[int, set[str]] = {}
-        self._baselines = {point.key for point in baselines(spec)}
         self._baseline = self._graph.submit(self._plan(baselines(spec)[0]).accuracy)
 
     def evaluate(self, config: Mapping[str, Any]) -> Trial:
@@ -64,8 +63,7 @@ class Evaluator:
             point = configuration(self._spec, config)
         except Infeasible as reason:
             return Trial(number, literal(config), "external", Rejected(str(reason)))
-        origin: Origin = "baseline" if point.key in self._baselines else "external"
-        return self._run(Trial(number, point, origin))
+        return self._run(Trial(number, point, "external"))
 
     def _run(self, trial: Trial) -> Trial:
         stages = self._plan(trial.configuration)

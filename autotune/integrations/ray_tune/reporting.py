@@ -14,9 +14,9 @@ def row(trial: Trial, objectives: Mapping[str, Direction]) -> dict[str, Any]:
     """What Tune is told of a finished trial.
 
     The columns of ``trials.csv`` with their ``_low`` and ``_high`` where they have an interval,
-    ``outcome``, ``reason``, ``origin``, ``stage_seconds`` (shared stages included), ``executed``
-    (the stages that ran for this trial, comma-separated) and ``configuration`` (equal where the
-    active knobs are).
+    ``outcome``, ``reason``, ``stage_seconds`` (shared stages included), ``executed`` (the stages
+    that ran for this trial, comma-separated) and ``configuration`` (equal where the active knobs
+    are).
 
     Tune has no word for a point without a value. A trial that did not complete gets the worst
     value, an infinite one, in every objective: any search algorithm and ``get_best_result`` can
@@ -28,7 +28,6 @@ def row(trial: Trial, objectives: Mapping[str, Direction]) -> dict[str, Any]:
     return {
         "outcome": trial.outcome.word,
         "reason": trial.outcome.reason,
-        "origin": trial.origin,
         "configuration": trial.configuration.key,
         **missing,
         **_columns(measured),

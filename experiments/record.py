@@ -1,0 +1,49 @@
+"""What every experiment does with its result: print one table, write one record."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from autotune import hardware, plugins
+
+_LIBRARIES = ("torch", "onnxruntime", "openvino", "nncf", "ray", "optuna", "numpy")
+
+
+def publish(script: str, title: str, rows: Sequence[Mapping[str, Any]], **more: Any) -> None:
+    """Print ``rows`` as a table and write ``result.json`` beside ``script``."""
+    table = Table(title=title)
+    for column in rows[0]:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(_shown(value) for value in row.values()))
+    Console(width=140).print(table)
+    machine = asdict(hardware.machine())
+    record = {
+        "title": title,
+        "when": time.strftime("%Y-%m-%d"),
+        "machine": {
+            "cpu": machine["cpu"],
+            "cores": len(machine["cores"]),
+            "flags": machine["flags"],
+        },
+        "python": platform.python_version(),
+        "libraries": dict(plugins.version(name).split("==") for name in _LIBRARIES),
+        "rows": list(rows),
+        **more,
+    }
+    target = Path(script).with_name("result.json")
+    target.write_text(json.dumps(record, indent=2, default=str) + "\n")
+    print(f"written: {target.name}")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
