@@ -59,30 +59,43 @@ def lane(target: Target) -> Iterator[tuple[int, ...]]:
             f"this machine offers {len(target.machine.cores)}",
             remedy="lower lane_cores",
         )
-    handles = [_lane_file(target.lane(i)) for i in range(target.lanes)]
-    held = None
+    lanes = [target.lane(i) for i in range(target.lanes)]
+    whole = [cores for cores in lanes if len(cores) == target.lane_cores]
+    free = ((cores, handles) for cores in whole if (handles := _lock(cores, wait=False)))
+    cores, held = next(free, (whole[0], None))
+    handles = held or _lock(whole[0], wait=True)
     try:
-        for index, handle in enumerate(handles):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            held = index
-            break
-        if held is None:
-            held = 0
-            fcntl.flock(handles[0], fcntl.LOCK_EX)
-        yield target.lane(held)
+        yield cores
     finally:
-        for handle in handles:
-            os.close(handle)
+        _close(handles)
 
 
-def _lane_file(cores: Sequence[int]) -> int:
+def _lock(cores: Sequence[int], *, wait: bool) -> list[int]:
+    """Files locked for this caller, one a core: lanes of different widths exclude each other too.
+
+    In ascending order, so that no two wait for each other. Empty where one is taken and ``wait``
+    is off.
+    """
     folder = Path(tempfile.gettempdir()) / f"autotune-lanes-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    name = "-".join(str(core) for core in cores)
-    return os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handles: list[int] = []
+    try:
+        for core in sorted(cores):
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            handles.append(os.open(folder / f"{core}.lock", flags, 0o600))
+            fcntl.flock(handles[-1], fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        _close(handles)
+        return []
+    except BaseException:
+        _close(handles)
+        raise
+    return handles
+
+
+def _close(handles: Sequence[int]) -> None:
+    for handle in handles:
+        os.close(handle)
 
 
 def _cpu() -> tuple[str, frozenset[str]]:

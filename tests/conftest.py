@@ -54,6 +54,8 @@ def target():
 
 @pytest.fixture(scope="module")
 def local_ray(target):
-    """A local Ray, as a run starts it; it keeps off the lane."""
-    with cluster([target]) as where:
-        yield where
+    """A local Ray, as a run starts it; it keeps off the lane. Workers find ``engine_stages``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "engine"))
+        with cluster([target]) as where:
+            yield where

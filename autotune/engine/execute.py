@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from autotune.artifact import Stage
 from autotune.contracts import StageContext, StageFunction
-from autotune.errors import AutotuneError, MachineError
+from autotune.errors import AutotuneError, MachineError, StageError
 from autotune.hardware import pin
 from autotune.store.artifacts import Store
 
@@ -84,7 +84,7 @@ def run(
             found = store.open(stage.key)
             return _hit(stage, store, carry) if found else _compute(stage, store, carry)
     except MachineError as error:
-        return Result(stage.key, stage.name, executed=True, error=error.cause, fatal=True)
+        return Result(stage.key, stage.name, executed=True, error=str(error), fatal=True)
 
 
 def hit(stage: Stage, store: Store, carry: bool) -> Result | None:
@@ -111,31 +111,39 @@ def _hit(stage: Stage, store: Store, carry: bool) -> Result:
 
 
 def _compute(stage: Stage, store: Store, carry: bool) -> Result:
-    function = _function(stage.function)
     scratch = store.root / "scratch" / stage.key
     scratch.mkdir(parents=True, exist_ok=True)
-    began, start = time.time(), time.perf_counter()
-    with _captured() as log, store.writing(stage.key) as out:
-        folders = [store.open(s.key) for s in stage.inputs]
-        if any(folder is None for folder in folders):
-            return Result(stage.key, stage.name, error="an input left the store; run again")
-        context = StageContext(stage, tuple(cast("list[Path]", folders)), out, scratch)
+    began = time.time()
+    with _captured() as log:
         try:
-            with _deadline(stage, store.root):
-                facts = function(context)
+            seconds, facts = _commit(stage, store, scratch)
         except MachineError:
             raise
-        except OSError as error:
-            if error.errno in (28, 122):  # the disk, or a quota, is full
-                raise
-            return _failed(stage, error, log())
         except Exception as error:  # noqa: BLE001 - the edge where a stage's failure becomes a value
             return _failed(stage, error, log())
-        seconds = time.perf_counter() - start
-        store.commit(stage.key, out, stage=stage.name, seconds=seconds, facts=facts)
     shutil.rmtree(scratch, ignore_errors=True)
     payload = store.pack(stage.key) if carry else None
     return Result(stage.key, stage.name, True, seconds, began, facts, log=log(), payload=payload)
+
+
+def _commit(stage: Stage, store: Store, scratch: Path) -> tuple[float, Mapping[str, Any]]:
+    """Run the stage's function and keep what it made; its seconds and facts.
+
+    Raises:
+        MachineError: The disk is full, also where a library tells it in other words.
+        StageError: An input's artifact is not there.
+    """
+    start = time.perf_counter()
+    with store.writing(stage.key) as out:
+        folders = [store.open(s.key) for s in stage.inputs]
+        if any(folder is None for folder in folders):
+            raise StageError("an input left the store; run again")
+        context = StageContext(stage, tuple(cast("list[Path]", folders)), out, scratch)
+        with _deadline(stage, store.root):
+            facts = _function(stage.function)(context)
+        seconds = time.perf_counter() - start
+        store.commit(stage.key, out, stage=stage.name, seconds=seconds, facts=facts)
+    return seconds, facts
 
 
 def _failed(stage: Stage, error: Exception, log: str) -> Result:

@@ -46,6 +46,7 @@ class Graph:
         self._cluster = cluster
         self._targets = targets
         self._memo: dict[str, Handle] = {}
+        self._deaths: dict[str, str] = {}
         self._task = ray.remote(max_retries=0)(execute.run)
 
     def submit(self, stage: Stage) -> Handle:
@@ -99,6 +100,7 @@ class Graph:
         return [handle for handle in self._memo.values() if handle.result is None]
 
     def _start(self, stage: Stage) -> Handle:
+        self._deaths.pop(stage.key, None)
         inputs = [self.submit(s) for s in stage.inputs]
         arguments = [handle.result or handle.ref for handle in inputs]
         task = self._task.options(name=stage.name, **self._resources(stage))
@@ -133,12 +135,16 @@ class Graph:
     def _lost(self, stage: Stage, error: Exception) -> Result:
         """The failure of the stage whose worker died: the first of the chain that is not there."""
         first = next((s for s in stage.chain() if not self.store.has(s.key)), stage)
-        if execute.overdue(first, self.store.root):
-            words = f"took longer than {first.timeout_s:g} s and was ended"
-        elif isinstance(error, self._ray.exceptions.OutOfMemoryError):
-            words = "ran out of memory and was ended"
-        elif isinstance(error, self._ray.exceptions.WorkerCrashedError):
-            words = "the worker process crashed"
-        else:
-            words = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return Result(first.key, first.name, executed=first is stage, error=words)
+        if first.key not in self._deaths:  # the same words for all that depend on it
+            self._deaths[first.key] = self._words(first, error)
+        executed = first.key == stage.key
+        return Result(first.key, first.name, executed=executed, error=self._deaths[first.key])
+
+    def _words(self, stage: Stage, error: Exception) -> str:
+        if execute.overdue(stage, self.store.root):
+            return f"took longer than {stage.timeout_s:g} s and was ended"
+        if isinstance(error, self._ray.exceptions.OutOfMemoryError):
+            return "ran out of memory and was ended"
+        if isinstance(error, self._ray.exceptions.WorkerCrashedError):
+            return "the worker process crashed"
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
