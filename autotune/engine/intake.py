@@ -10,13 +10,14 @@ import dataclasses
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -64,7 +65,12 @@ def finish(process: subprocess.Popen[str], seed: int) -> tuple[Subject, Mapping[
     lines = [line for line in output.splitlines() if line.startswith(_MARK)]
     if not lines:
         tail = " | ".join(errors.strip().splitlines()[-3:])
-        raise TaskError(f"loading the model and data ended with code {process.returncode}: {tail}")
+        model = json.loads(cast("list[str]", process.args)[-1])["model"]
+        raise TaskError(
+            f"loading the model and data {_ended(process.returncode)}: {tail}",
+            place=model["onnx"] or model["factory"]["file"],
+            remedy="load the model and call the data's function by themselves in Python",
+        )
     answer = json.loads(lines[-1].removeprefix(_MARK))
     if "error" in answer:
         raise UserError(answer["error"], place=answer["place"], remedy=answer["remedy"])
@@ -73,6 +79,10 @@ def finish(process: subprocess.Popen[str], seed: int) -> tuple[Subject, Mapping[
         model, _source(model, answer["code"]), _data(answer["data"]), answer["metrics"], seed
     )
     return subject, answer["facts"]
+
+
+def _ended(code: int) -> str:
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
 _MARK = "autotune-intake:"

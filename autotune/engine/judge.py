@@ -127,7 +127,8 @@ class _UserMetric:
         except Exception as error:  # the edge to the user's code
             raise TaskError(
                 f"metric {self._ref.name} raised {type(error).__name__}: {error}",
-                place=self._ref.file,
+                place=f"{self._ref.file}:{usercode.line(error, self._ref.file)}",
+                remedy="it is called with predictions and labels as arrays and returns a number",
             ) from error
 
     def per_sample(self, predictions: Floats, labels: NDArray[np.generic] | None) -> None:

@@ -81,6 +81,8 @@ def rehearse(
         raise TaskError(
             f"the model cannot run the test data ({shapes}): {type(error).__name__}: {words}",
             place=place,
+            remedy="the inputs are handed over in the order of the network's arguments; their"
+            " shapes and dtypes, and the weights', must be the network's",
         ) from error
     if outputs.ndim < 1 or len(outputs) != count:
         raise TaskError(
@@ -93,7 +95,11 @@ def rehearse(
         try:
             score(metric(source), word, outputs, labels)
         except StageError as error:
-            raise TaskError(f"{error} on the given model", place=f"metrics.{word}") from error
+            raise TaskError(
+                f"{error} on the given model",
+                place=f"metrics.{word}",
+                remedy="look at the model's outputs for the test data, and at the labels",
+            ) from error
     return list(outputs.shape[1:])
 
 
@@ -127,15 +133,26 @@ def _part(part: str, value: Any, place: str) -> tuple[dict[str, Array], Array | 
     if labels is not None:
         lengths["labels"] = len(labels)
     if not arrays or 0 in lengths.values():
-        raise TaskError(f"the part '{part}' has no samples", place=place)
+        raise TaskError(
+            f"the part '{part}' has no samples",
+            place=place,
+            remedy="give at least one, or leave the part out where it is not needed",
+        )
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in lengths.items())
-        raise TaskError(f"the part '{part}' has arrays of different lengths: {told}", place=place)
+        raise TaskError(
+            f"the part '{part}' has arrays of different lengths: {told}",
+            place=place,
+            remedy="the first axis of every array is the samples",
+        )
     return arrays, labels
 
 
 def _array(part: str, name: str, value: Any, place: str) -> Array:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError):  # rows of different lengths, a tensor with a grad
+        array = np.asarray(None)
     if array.dtype == np.float64:
         array = array.astype(np.float32)
     if array.dtype.kind not in "fiub" or array.ndim < 1:
@@ -146,7 +163,11 @@ def _array(part: str, name: str, value: Any, place: str) -> Array:
             remedy="give NumPy arrays of shape (samples, ...)",
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise TaskError(f"'{name}' of part '{part}' holds NaN or infinite values", place=place)
+        raise TaskError(
+            f"'{name}' of part '{part}' holds NaN or infinite values",
+            place=place,
+            remedy="remove those samples, or fill them in",
+        )
     return cast("Array", array)
 
 

@@ -41,7 +41,9 @@ def call(ref: CodeRef, arguments: dict[str, Any]) -> Any:
     function = load(ref)
     if not callable(function):
         raise TaskError(
-            f"'{ref.name}' is a {type(function).__name__}, not callable", place=ref.file
+            f"'{ref.name}' is a {type(function).__name__}, not callable",
+            place=ref.file,
+            remedy="name a function",
         )
     try:
         return function(**arguments)
@@ -49,7 +51,8 @@ def call(ref: CodeRef, arguments: dict[str, Any]) -> Any:
         given = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
         raise TaskError(
             f"{ref.name}({given}) raised {type(error).__name__}: {error}",
-            place=f"{ref.file}:{_line(error, ref.file)}",
+            place=f"{ref.file}:{line(error, ref.file)}",
+            remedy="call it by itself in Python to see the whole error",
         ) from error
 
 
@@ -73,6 +76,18 @@ def fingerprint(files: tuple[Path, ...]) -> str:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.name}\0{content}\0".encode())
     return digest.hexdigest()[:32]
+
+
+def line(error: BaseException, file: str) -> int:
+    """The last line of the user's file on the way to the error."""
+    if isinstance(error, SyntaxError) and error.lineno and error.filename == file:
+        return error.lineno
+    found, trace = 1, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            found = trace.tb_lineno
+        trace = trace.tb_next
+    return found
 
 
 def _imported_beside(path: Path, folder: Path) -> Iterator[Path]:
@@ -110,7 +125,7 @@ def _module(path: Path) -> ModuleType:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise TaskError("no such Python file", place=str(path))
+        raise TaskError("no such Python file", place=str(path), remedy="mend the path")
     module = importlib.util.module_from_spec(spec)
     folder = str(path.parent)
     if folder not in sys.path:
@@ -120,20 +135,9 @@ def _module(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:  # the edge to the user's code
         del sys.modules[name]
-        line = _line(error, str(path))
         raise TaskError(
-            f"importing it raised {type(error).__name__}: {error}", place=f"{path}:{line}"
+            f"importing it raised {type(error).__name__}: {error}",
+            place=f"{path}:{line(error, str(path))}",
+            remedy="run the file by itself with Python to see the whole error",
         ) from error
     return module
-
-
-def _line(error: BaseException, file: str) -> int:
-    """The last line of the user's file on the way to the error."""
-    if isinstance(error, SyntaxError) and error.lineno and error.filename == file:
-        return error.lineno
-    line, trace = 1, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line

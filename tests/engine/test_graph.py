@@ -1,5 +1,6 @@
 """The memoised graph on a real local Ray: once each, and one worker's death is one stage's."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -223,7 +224,7 @@ def test_two_processes_that_need_a_stage_run_it_once(tmp_path, ledger):
 def test_two_lane_stages_never_overlap(graph):
     spans = [stage("span", lane="local", sleep=0.3, n=n) for n in range(3)]
     found = sorted((r.facts["begun"], r.facts["ended"]) for r in run_all(graph, spans))
-    for (_, ended), (begun, _) in zip(found, found[1:], strict=False):
+    for (_, ended), (begun, _) in itertools.pairwise(found):
         assert ended <= begun
 
 
