@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ def cluster(
         with _local(targets) as found:
             yield found
         return
+    _reach(address)
     try:
         with quiet():
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
@@ -68,7 +70,10 @@ def machines(targets: Sequence[Target]) -> Mapping[str, Machine]:
     """The machine behind each target, asked on a node that offers its lane."""
     import ray
 
-    ask = ray.remote(num_cpus=0, max_retries=0)(hardware.machine)
+    def look() -> Machine:
+        return hardware.machine()
+
+    ask = ray.remote(num_cpus=0, max_retries=0)(look)
     refs = {t.name: ask.options(resources={t.resource: 0.001}).remote() for t in targets}
     return {name: ray.get(ref) for name, ref in refs.items()}
 
@@ -100,6 +105,29 @@ def _local(targets: Sequence[Target]) -> Iterator[Cluster]:
         with quiet():
             ray.shutdown()
         os.sched_setaffinity(0, before)
+
+
+def _reach(address: str) -> None:
+    """Find out at once that nobody answers; Ray itself would try for minutes.
+
+    Raises:
+        MachineError: Nobody does, or the address is of a kind that cannot run a search.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise MachineError(
+            f"--address {address} is not 'auto' or host:port",
+            remedy="run autotune on a node of the cluster, with --address auto",
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise MachineError(
+            f"no Ray cluster answers at {address}: {error.strerror or error}",
+            remedy="start one with 'ray start --head', or leave --address out",
+        ) from error
 
 
 def _check_lanes(targets: Sequence[Target]) -> None:

@@ -13,7 +13,7 @@ from signal import SIGINT, signal
 from typing import Any
 
 from autotune.engine import intake
-from autotune.engine.cluster import cluster
+from autotune.engine.cluster import cluster, machines
 from autotune.engine.graph import Graph
 from autotune.engine.plan import Subject
 from autotune.errors import RunFolderError
@@ -21,7 +21,7 @@ from autotune.runfolder import RunData
 from autotune.search.driver import Driver, Observer
 from autotune.search.environment import environment
 from autotune.search.estimate import Estimate, estimate
-from autotune.spec import Spec, collapsed
+from autotune.spec import Spec, collapsed, on_machines
 from autotune.store.artifacts import Store
 from autotune.store.journal import Journal
 from autotune.task import CodeRef
@@ -82,9 +82,11 @@ def hold(session: Session, journal: Journal, earlier: RunData) -> str:
     process = intake.start(spec.model, spec.data, sources(spec), session.store)
     try:
         with cluster(spec.targets, session.address) as where:
+            if session.address is not None:
+                spec = on_machines(spec, machines(spec.targets))
             subject, facts = intake.finish(process, spec.seed)
             _same_subject(earlier, subject, session.folder)
-            _open(session, journal, subject, facts, earlier)
+            _open(session, spec, journal, subject, facts, earlier)
             graph = Graph(Store(session.store), where, {t.name: t for t in spec.targets})
             driver = Driver(
                 spec,
@@ -138,12 +140,12 @@ def sources(spec: Spec) -> dict[str, Any]:
 
 def _open(
     session: Session,
+    spec: Spec,
     journal: Journal,
     subject: Subject,
     facts: Mapping[str, Any],
     earlier: RunData,
 ) -> None:
-    spec = session.spec
     finished = sum(trial.outcome is not None for trial in earlier.trials)
     opening = ahead(spec, session.folder, subject, facts, finished)
     keys = {

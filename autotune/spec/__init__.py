@@ -4,6 +4,7 @@ from autotune.spec.compare import collapsed, differences
 from autotune.spec.conditions import in_words
 from autotune.spec.load import load
 from autotune.spec.reader import dump
+from autotune.spec.rules import on_machines
 from autotune.spec.schema import schema
 from autotune.spec.values import Budget, MetricRef, Spec
 
@@ -16,5 +17,6 @@ __all__ = [
     "dump",
     "in_words",
     "load",
+    "on_machines",
     "schema",
 ]

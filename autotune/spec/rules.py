@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from autotune import plugins
 from autotune.contracts import Rejection
-from autotune.space import Condition, Is, Settings
-from autotune.target import Target
+from autotune.errors import MachineError
+from autotune.space import Condition, Is, Rule, Settings
+from autotune.spec.values import Spec
+from autotune.target import Machine, Target
 from autotune.task import ModelSource
 
 
@@ -58,6 +61,28 @@ class PluginTakes:
         if self.kind == "backends":
             return plugins.load("backends", self.name).reject(settings, target, self.model)
         return plugins.load("techniques", self.name).reject(settings, target, self.model)
+
+
+def on_machines(spec: Spec, machines: Mapping[str, Machine]) -> Spec:
+    """``spec`` with the machine found behind each target's name, in its rules too.
+
+    Raises:
+        MachineError: A machine has fewer cores than its target's lanes ask for.
+    """
+    targets = tuple(replace(t, machine=machines[t.name]) for t in spec.targets)
+    for target in targets:
+        if target.lane_cores > len(target.machine.cores):
+            raise MachineError(
+                f"a lane of target '{target.name}' asks for {target.lane_cores} cores, "
+                f"its machine offers {len(target.machine.cores)}",
+                remedy=f"lower targets.{target.name}.lane_cores",
+            )
+    rules = tuple(_retargeted(rule, targets) for rule in spec.space.rules)
+    return replace(spec, targets=targets, space=replace(spec.space, rules=rules))
+
+
+def _retargeted(rule: Rule, targets: tuple[Target, ...]) -> Rule:
+    return replace(rule, targets=targets) if isinstance(rule, ThreadsFit | PluginTakes) else rule
 
 
 def backend(name: str, targets: tuple[Target, ...], model: ModelSource) -> PluginTakes:

@@ -12,14 +12,14 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from autotune.engine import intake
-from autotune.engine.cluster import Cluster, cluster
+from autotune.engine.cluster import Cluster, cluster, machines
 from autotune.engine.plan import Subject
 from autotune.errors import AutotuneError
 from autotune.integrations.ray_tune.evaluator import Evaluator
 from autotune.integrations.ray_tune.reporting import row
 from autotune.search.session import sources
 from autotune.slo import Direction
-from autotune.spec import Spec
+from autotune.spec import Spec, on_machines
 from autotune.trial import Failed, Trial
 
 Trainable = Callable[[dict[str, Any]], None]
@@ -57,6 +57,8 @@ def trainable(spec: Spec, store: Path | str, address: str | None = None) -> Iter
     process = intake.start(spec.model, spec.data, sources(spec), root)
     try:
         with cluster(spec.targets, address) as where:
+            if where.cores is None:  # not a Ray of our own: its nodes are what is measured on
+                spec = on_machines(spec, machines(spec.targets))
             subject, _ = intake.finish(process, spec.seed)
             evaluator = _start(spec, subject, root, where)
             try:
