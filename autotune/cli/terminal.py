@@ -13,8 +13,8 @@ from autotune.pick import Pick
 from autotune.slo import QUANTITIES
 from autotune.trial import Estimate, Trial
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def complain(error: UserError | NothingFits) -> None:
