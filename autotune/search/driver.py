@@ -143,6 +143,7 @@ class Driver:
         executed = [name for t in self._trials.values() for name in t.executed]
         return {
             "wall_s": self._elapsed_s(),
+            "budget_s": self._spec.budget.seconds,
             "overhead_s_per_trial": self._overhead_s() / max(1, self._ended),
             "stages_executed": len(executed),
             "stages_needed": sum(len(names) for names in kinds),

@@ -66,8 +66,9 @@ def complete(spec: Spec, earlier: RunData) -> bool:
     """Whether an earlier session has spent the budget on the same code, so that nothing is left."""
     finished = sum(trial.outcome is not None for trial in earlier.trials)
     spent = finished >= spec.budget.trials or earlier.summary.get("why") == "exhausted"
-    limit = spec.budget.seconds
-    late = limit is not None and earlier.summary.get("why") == "time" and used_s(earlier) >= limit
+    asked = spec.budget.seconds
+    late = asked is not None and asked <= float(earlier.summary.get("budget_s") or 0.0)
+    late = late and earlier.summary.get("why") == "time"
     return (spent or late) and _recorded(earlier, "code") == intake.code(spec.model)
 
 
