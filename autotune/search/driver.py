@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from autotune import plugins
-from autotune.engine.execute import Result
 from autotune.engine.graph import Graph, Handle
 from autotune.engine.plan import Effort, Plan, Subject, plan
 from autotune.errors import MachineError
 from autotune.runfolder import encode_outcome
-from autotune.search import outcome as outcomes
 from autotune.search.costs import Costs
+from autotune.search.outcome import Bench, fatal, outcome
 from autotune.search.propose import Proposal, Proposer
 from autotune.search.starts import baselines, experts
 from autotune.space import Configuration
@@ -25,7 +25,7 @@ from autotune.trial import Completed, Outcome, Trial
 
 POLL_S = 0.5
 AHEAD = 4
-"""Trials in flight beyond one per lane and preparing core, so that neither ever waits."""
+"""Trials in flight beyond one per lane and preparing core."""
 BACKLOG_S = 3.0
 """With so much work waiting for the preparing cores, what only needs the lane is tried next."""
 FINISH_S = 5.0
@@ -53,6 +53,12 @@ class State:
 
 
 Observer = Callable[[State], None]
+
+
+def in_flight(targets: Sequence[Target]) -> int:
+    """How many trials to have under way, so that no lane and no preparing core ever waits."""
+    cores = max(len(target.preparing) for target in targets)
+    return sum(target.lanes for target in targets) + cores + AHEAD
 
 
 class Driver:
@@ -96,7 +102,6 @@ class Driver:
         self._used_s = used_s
         self._began = time.monotonic() if began is None else began
         self._costs = Costs()
-        self._baseline: Handle | None = None
         self._stop = False
         self._ready = time.time()
         self._busy: list[tuple[float, float]] = []
@@ -170,9 +175,7 @@ class Driver:
 
     def _fill(self) -> str:
         """Start trials until enough are in flight; why no more will be, or ""."""
-        cores = max(len(t.preparing) for t in self._spec.targets)
-        room = sum(t.lanes for t in self._spec.targets) + cores + AHEAD
-        while len(self._running) < room:
+        while len(self._running) < in_flight(self._spec.targets):
             if len(self._trials) + len(self._running) >= self._spec.budget.trials:
                 return "budget"
             if self._costs.trial_s() > self._time_left():
@@ -201,37 +204,25 @@ class Driver:
         )
         accuracy = self._graph.submit(stages.accuracy)
         latency = self._graph.submit(stages.latency)
-        if proposal.origin == "baseline" and self._baseline is None:
-            self._baseline = accuracy
         self._running[number] = Running(trial, stages, accuracy, latency, time.monotonic())
 
     # ---- taking in what ended --------------------------------------------------------------------
 
     def _settle(self) -> None:
         for running in list(self._running.values()):
-            ended = [h.result for h in (running.accuracy, running.latency) if h.result is not None]
-            broken = next((r for r in ended if not r.ok), None)
-            if broken is not None:
-                self._end(running, outcomes.failed(broken))
-                if broken.fatal:
-                    raise MachineError(broken.error)
-            elif len(ended) == 2 and self._baseline_known():
-                self._end(running, self._completed(running, *ended))
+            target = self._target(running.trial)
+            ended = outcome(running.plan, running.accuracy, running.latency, target, self._bench)
+            if ended is not None:
+                self._end(running, ended)
+                if words := fatal(running.accuracy, running.latency):
+                    raise MachineError(words)
 
-    def _baseline_known(self) -> bool:
-        """Whether the accuracy that drops are told against is there, or will never be."""
-        return self._baseline is None or self._baseline.result is not None
-
-    def _completed(self, running: Running, accuracy: Result, latency: Result) -> Outcome:
-        word = next(iter(self._spec.metrics))
-        store = self._graph.store
-        baseline = self._baseline.result if self._baseline else None
-        ours = store.open(accuracy.key)
-        theirs = store.open(baseline.key) if baseline and baseline.ok else None
-        drop = outcomes.drop(word, ours, theirs) if ours else {}
-        artifact = running.plan.latency.inputs[0].key
-        target = self._target(running.trial)
-        return outcomes.completed(accuracy, latency, artifact, target, drop)
+    @cached_property
+    def _bench(self) -> Bench:
+        """What outcomes are made with; the baseline's accuracy is asked for if it is not there."""
+        first = self._plan(baselines(self._spec)[0])
+        baseline = self._graph.submit(first.accuracy)
+        return Bench(self._graph.store, next(iter(self._spec.metrics)), baseline)
 
     def _end(self, running: Running, outcome: Outcome) -> None:
         number = running.trial.number

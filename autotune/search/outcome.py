@@ -3,30 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from autotune.engine import judge
 from autotune.engine.execute import Result
+from autotune.engine.graph import Handle
+from autotune.engine.plan import Plan
 from autotune.measure.accuracy import paired_difference
 from autotune.measure.cost import cost_estimate
+from autotune.store.artifacts import Store
 from autotune.target import Target
 from autotune.trial import Completed, Estimate, Failed, Measurement, Outcome
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-def failed(result: Result) -> Failed:
-    """The outcome of a trial one of whose stages failed."""
-    return Failed(result.stage, result.error, result.traceback)
+
+@dataclass(frozen=True)
+class Bench:
+    """What every outcome is made with: the store, the first metric's word, the baseline's accuracy.
+
+    ``baseline`` is the stage of the given model's accuracy, which drops are told against.
+    """
+
+    store: Store
+    word: str
+    baseline: Handle
 
 
-def completed(
+def outcome(
+    plan: Plan, accuracy: Handle, latency: Handle, target: Target, bench: Bench
+) -> Outcome | None:
+    """How a trial of these stages ended; None while something it needs is under way."""
+    ended = [h.result for h in (accuracy, latency) if h.result is not None]
+    broken = next((result for result in ended if not result.ok), None)
+    if broken is not None:
+        return Failed(broken.stage, broken.error, broken.traceback)
+    if len(ended) < 2 or bench.baseline.result is None:
+        return None
+    artifact = plan.latency.inputs[0].key
+    return _completed(ended[0], ended[1], artifact, target, _drop(ended[0], bench))
+
+
+def fatal(accuracy: Handle, latency: Handle) -> str:
+    """What broke the machine itself (a full disk); "" where nothing did."""
+    results = [handle.result for handle in (accuracy, latency) if handle.result is not None]
+    return next((result.error for result in results if result.fatal), "")
+
+
+def _completed(
     accuracy: Result,
     latency: Result,
     artifact: str,
     target: Target,
     drop: Mapping[str, Estimate],
 ) -> Outcome:
-    """The outcome of a trial whose stages all ended well; ``artifact`` is what would be shipped."""
     values = {**_columns(accuracy.facts["columns"]), **drop, **_columns(latency.facts["columns"])}
     values["size_bytes"] = Estimate(float(accuracy.facts["size_bytes"]))
     price = target.lane_price_per_hour
@@ -41,14 +74,19 @@ def completed(
     return Completed(Measurement(values, facts, latency.key))
 
 
-def drop(word: str, ours: Path, baseline: Path | None) -> dict[str, Estimate]:
-    """How far a metric lies below the baseline's, paired over the test samples (95 %)."""
-    mine = judge.scores(ours)
-    theirs = judge.scores(baseline) if baseline else None
+def _drop(accuracy: Result, bench: Bench) -> dict[str, Estimate]:
+    """How far the metric lies below the baseline's, paired over the test samples (95 %)."""
+    mine = _scores(accuracy, bench.store)
+    theirs = _scores(bench.baseline.result, bench.store)
     if mine is None or theirs is None:
         return {}
-    found = paired_difference(mine, theirs)
-    return {f"{word}_drop": Estimate(-found.value, _minus(found.high), _minus(found.low))}
+    found = paired_difference(theirs, mine)
+    return {f"{bench.word}_drop": found}
+
+
+def _scores(result: Result | None, store: Store) -> NDArray[np.float64] | None:
+    folder = store.open(result.key) if result is not None and result.ok else None
+    return judge.scores(folder) if folder is not None else None
 
 
 def _columns(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Estimate]:
@@ -56,7 +94,3 @@ def _columns(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Estimate]:
         column: Estimate(float(e["value"]), e.get("low"), e.get("high"))
         for column, e in facts.items()
     }
-
-
-def _minus(bound: float | None) -> float | None:
-    return None if bound is None else -bound

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from autotune.engine.cluster import Cluster
-from autotune.engine.execute import Result
 from autotune.engine.graph import Graph, Handle
 from autotune.engine.plan import Effort, Plan, Subject, plan
 from autotune.errors import Infeasible, MachineError
 from autotune.integrations.ray_tune.space import configuration, literal
-from autotune.search import outcome as outcomes
+from autotune.search.outcome import Bench, fatal, outcome
 from autotune.search.starts import baselines
 from autotune.space import Configuration
 from autotune.spec import Spec
@@ -84,29 +83,18 @@ class Evaluator:
         return replace(trial, outcome=ended, stage_seconds=seconds, executed=fresh)
 
     def _wait(self, trial: Trial, stages: Plan, accuracy: Handle, latency: Handle) -> Outcome:
+        name = str(trial.configuration.get("target", self._spec.targets[0].name))
+        word = next(iter(self._spec.metrics))
+        bench = Bench(self._graph.store, word, self._baseline)
         while True:
             with self._lock:
                 self._graph.step(0)
-                ended = [h.result for h in (accuracy, latency) if h.result is not None]
-            broken = next((result for result in ended if not result.ok), None)
-            if broken is not None:
-                if broken.fatal:
-                    raise MachineError(broken.error)
-                return outcomes.failed(broken)
-            if len(ended) == 2 and self._baseline.result is not None:
-                return self._completed(trial, stages, *ended)
+                ended = outcome(stages, accuracy, latency, self._targets[name], bench)
+            if words := fatal(accuracy, latency):
+                raise MachineError(words)
+            if ended is not None:
+                return ended
             time.sleep(POLL_S)
-
-    def _completed(self, trial: Trial, stages: Plan, accuracy: Result, latency: Result) -> Outcome:
-        word = next(iter(self._spec.metrics))
-        store = self._graph.store
-        ours = store.open(accuracy.key)
-        baseline = self._baseline.result
-        theirs = store.open(baseline.key) if baseline and baseline.ok else None
-        drop = outcomes.drop(word, ours, theirs) if ours else {}
-        artifact = stages.latency.inputs[0].key
-        name = str(trial.configuration.get("target", self._spec.targets[0].name))
-        return outcomes.completed(accuracy, latency, artifact, self._targets[name], drop)
 
     def _plan(self, point: Configuration) -> Plan:
         effort = Effort(timeout_s=self._spec.stage_timeout_s)

@@ -8,7 +8,7 @@ from typing import Any
 from ray import tune
 
 from autotune.errors import UserError
-from autotune.search.driver import AHEAD
+from autotune.search import driver
 from autotune.search.starts import baselines
 from autotune.space import Choice, Configuration, Domain, Scalar
 from autotune.spec import Spec
@@ -60,8 +60,7 @@ def literal(config: Mapping[str, Any]) -> Configuration:
 
 def in_flight(spec: Spec) -> int:
     """How many trials at once keep every lane and every preparing core busy."""
-    cores = max(len(target.preparing) for target in spec.targets)
-    return sum(target.lanes for target in spec.targets) + cores + AHEAD
+    return driver.in_flight(spec.targets)
 
 
 def _sampled(domain: Domain) -> Any:
