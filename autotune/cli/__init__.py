@@ -8,6 +8,7 @@ import sys
 import click
 
 VERBS = {
+    "init": "Copy a ready search space to start from.",
     "run": "Search a space to its budget, or go on with a run.",
     "validate": "Check a space file and say what it holds, without running it.",
     "pick": "Choose a configuration of a run under an SLO.",
