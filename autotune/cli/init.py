@@ -14,7 +14,7 @@ from autotune.errors import RunFolderError, UserError
 @click.argument("template", required=False)
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 def command(template: str | None, folder: Path | None) -> int:
-    """Copy the search space TEMPLATE to FOLDER (its own name by default); without any, list them."""
+    """Copy the search space TEMPLATE to FOLDER (by default its name); without any, list them."""
     known = {path.parent.name: path.parent for path in sorted(_home().glob("*/space.yaml"))}
     if template is None:
         for name, path in known.items():
