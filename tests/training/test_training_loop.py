@@ -20,6 +20,15 @@ from autotune.training import loop, losses
 RECIPE = loop.Recipe(epochs=4, lr=0.01, batch=16)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As a stage trains: sums over two threads round differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def network():
     torch.manual_seed(7)
     return nn.Sequential(
@@ -97,6 +106,7 @@ CHILD = """
 import sys, time; sys.path[:0] = [sys.argv[1]]
 from pathlib import Path
 import test_training_loop as t
+t.torch.set_num_threads(1)
 teach = t.losses.distillation(4.0, 0.3)
 def slow(*values):
     time.sleep(0.05)
