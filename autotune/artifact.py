@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from autotune import __version__
+
 Kind = Literal["source", "data", "network", "logits", "onnx", "engine", "accuracy", "latency"]
 
 
@@ -43,6 +45,7 @@ class Stage:
     def key(self) -> str:
         """The address of the artifact: equal exactly where the result is the same."""
         parts = {
+            "autotune": __version__,
             "stage": self.name,
             "function": self.function,
             "parameters": self.parameters,

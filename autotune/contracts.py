@@ -121,6 +121,7 @@ class TechniqueContext:
             where the technique did not ask for them.
         seed: For every random choice.
         checkpoint: A file that a long training may write to and resume from after a kill.
+        output: Which of the network's outputs is the prediction.
     """
 
     build: Callable[..., nn.Module]
@@ -130,6 +131,7 @@ class TechniqueContext:
     teacher_logits: Floats | None
     seed: int
     checkpoint: Path
+    output: int | str = 0
     report: Callable[[str], None] = field(default=lambda _: None)
 
 

@@ -62,6 +62,7 @@ def technique(context: StageContext) -> Mapping[str, Any]:
             train_x=arrays.read(data, "train") if data else {},
             train_y=arrays.labels(data, "train") if data else None,
             teacher_logits=teacher,
+            output=model.output,
             seed=context.parameters["seed"],
             checkpoint=context.scratch / "training.pt",
         ),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from autotune import hardware
 from autotune.engine.quiet import quiet
@@ -30,11 +32,12 @@ class Cluster:
 
 @contextmanager
 def cluster(
-    targets: Sequence[Target], address: str | None = None, carry: bool = False
+    targets: Sequence[Target], address: str | None = None, store: Path | None = None
 ) -> Iterator[Cluster]:
     """Start a local Ray that keeps off the lanes, or attach to the one at ``address``.
 
-    A Ray that this process is already connected to is used as it is and left running.
+    A Ray that this process is already connected to is used as it is and left running. Where a node
+    does not see the folder ``store``, artifacts travel with the results.
 
     Raises:
         MachineError: The cluster cannot be reached, or no node offers a target's lane.
@@ -43,7 +46,7 @@ def cluster(
 
     if ray.is_initialized():
         _check_lanes(targets)
-        yield Cluster(None, carry)
+        yield Cluster(None, carry=not _see(store))
         return
     if address is None:
         with _local(targets) as found:
@@ -60,7 +63,7 @@ def cluster(
         ) from error
     try:
         _check_lanes(targets)
-        yield Cluster(None, carry)
+        yield Cluster(None, carry=not _see(store))
     finally:
         with quiet():
             ray.shutdown()
@@ -128,6 +131,26 @@ def _reach(address: str) -> None:
             f"no Ray cluster answers at {address}: {error.strerror or error}",
             remedy="start one with 'ray start --head', or leave --address out",
         ) from error
+
+
+def _see(store: Path | None) -> bool:
+    """Whether every node of the cluster sees what this one writes to ``store``."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    if store is None or len(nodes) < 2:
+        return True
+    store.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=store.resolve(), prefix=".seen-") as mark:
+        name = mark.name
+
+        def look() -> bool:
+            return Path(name).exists()
+
+        ask = ray.remote(num_cpus=0, max_retries=0)(look)
+        strategies = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+        return all(ray.get([ask.options(scheduling_strategy=s).remote() for s in strategies]))
 
 
 def _check_lanes(targets: Sequence[Target]) -> None:

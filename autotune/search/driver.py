@@ -169,9 +169,12 @@ class Driver:
 
     def _starts(self, history: Sequence[Trial]) -> list[Proposal]:
         """What was in flight when an earlier session ended, the baselines, the experts' choices."""
-        lost = [Proposal(t.configuration, t.origin, t.number) for t in history if not t.outcome]
+        lost = {t.configuration.key: t for t in history if t.outcome is None}
         first = [Proposal(c, "baseline") for c in baselines(self._spec)]
-        return [*first, *lost, *(Proposal(c, "expert") for c in experts(self._spec))]
+        again = [Proposal(t.configuration, t.origin) for t in lost.values()]
+        starts = [*first, *again, *(Proposal(c, "expert") for c in experts(self._spec))]
+        numbers = {key: trial.number for key, trial in lost.items()}
+        return [replace(p, number=numbers.get(p.configuration.key)) for p in starts]
 
     def _fill(self) -> str:
         """Start trials until enough are in flight; why no more will be, or ""."""
@@ -251,7 +254,7 @@ class Driver:
 
     def _note(self, handle: Handle) -> None:
         result = handle.result
-        if result is None or not result.executed:
+        if result is None or not result.executed or result.key != handle.stage.key:
             return
         self._costs.add(handle.stage.name, result.seconds)
         self._busy.append((result.began, result.began + result.seconds))

@@ -82,7 +82,7 @@ def hold(session: Session, journal: Journal, earlier: RunData) -> str:
     spec = session.spec
     process = intake.start(spec.model, spec.data, sources(spec), session.store)
     try:
-        with cluster(spec.targets, session.address) as where:
+        with cluster(spec.targets, session.address, session.store) as where:
             if session.address is not None:
                 spec = on_machines(spec, machines(spec.targets))
             subject, facts = intake.finish(process, spec.seed)

@@ -12,6 +12,7 @@ import numpy as np
 
 from autotune.contracts import Loss, TechniqueContext
 from autotune.errors import StageError
+from autotune.training.network import select
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,7 @@ def train(network: nn.Module, context: TechniqueContext, loss: Loss, recipe: Rec
     for epoch in range(start, recipe.epochs):
         seed_everything((context.seed + epoch) % 2**32)  # a resumed epoch draws what it would have
         for inputs, labels, teacher in _batches(context, recipe.batch, epoch):
-            value = loss(network(*inputs), labels, teacher)
+            value = loss(select(network(*inputs), context.output), labels, teacher)
             if not torch.isfinite(value):
                 raise StageError(f"training diverged: the loss is {value.item()} in epoch {epoch}")
             optimizer.zero_grad(set_to_none=True)

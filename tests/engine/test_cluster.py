@@ -68,8 +68,9 @@ def test_no_cluster_at_the_address(target):
 def test_artifacts_travel_to_nodes_that_do_not_share_the_disk(head, elsewhere, target, capfd):
     folder, node = elsewhere
     wait_for_lane(head, target, node)
-    with cluster([target], head, carry=True) as where:
+    with cluster([target], head, folder / "store") as where:
         assert where.cores is None
+        assert where.carry
         assert machines([target]) == {"local": target.machine}
         graph = Graph(Store(folder / "store"), where, {"local": target})
         ledger = str(folder / "ledger")  # written on the other node's disk, not on this one

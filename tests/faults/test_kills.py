@@ -76,9 +76,6 @@ def events(out, word):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True, reason="a baseline that was in flight begins anew under another number"
-)
 def test_a_driver_killed_before_a_trial_has_ended(tiny, tmp_path, begin):
     trials = killed_and_continued(
         begin, tiny / "space.yaml", tmp_path / "run", lambda ended, stages: ended == 0 and stages

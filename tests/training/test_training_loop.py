@@ -162,3 +162,19 @@ def test_without_labels_the_teacher_alone_teaches(tmp_path):
     before = copy.deepcopy(start.state_dict())
     loop.train(start, alone, losses.distillation(4.0, 0.3), RECIPE)
     assert not torch.equal(before["0.weight"], start.state_dict()["0.weight"])
+
+
+def test_a_network_with_several_outputs_learns_from_the_one_that_counts(tmp_path):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = network()
+
+        def forward(self, x):
+            return {"features": x, "logits": self.body(x)}
+
+    found = Two()
+    before = found.body[-1].weight.detach().clone()
+    where = context(tmp_path, output="logits")
+    loop.train(found, where, losses.distillation(4.0, 0.3), RECIPE)
+    assert not torch.equal(before, found.body[-1].weight)

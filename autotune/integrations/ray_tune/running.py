@@ -56,7 +56,7 @@ def trainable(spec: Spec, store: Path | str, address: str | None = None) -> Iter
     root = Path(store).resolve()
     process = intake.start(spec.model, spec.data, sources(spec), root)
     try:
-        with cluster(spec.targets, address) as where:
+        with cluster(spec.targets, address, root) as where:
             if where.cores is None:  # not a Ray of our own: its nodes are what is measured on
                 spec = on_machines(spec, machines(spec.targets))
             subject, _ = intake.finish(process, spec.seed)
