@@ -27,7 +27,7 @@ POLL_S = 0.5
 AHEAD = 4
 """Trials in flight beyond one per lane and preparing core."""
 BACKLOG_S = 3.0
-"""With so much work waiting for the preparing cores, what only needs the lane is tried next."""
+"""With so much work waiting for the cores, an idle lane is given what needs it alone."""
 FINISH_S = 5.0
 """Kept back from the time budget for what comes after the last trial: tables and report."""
 
@@ -183,7 +183,7 @@ class Driver:
                 return "budget"
             if self._costs.trial_s() > self._time_left():
                 return "time"
-            proposal = self._propose(self._history(), cheap=self._backlog_s() > BACKLOG_S)
+            proposal = self._propose(self._history(), cheap=self._starving())
             if proposal is None:
                 return "exhausted"
             self._start(proposal)
@@ -295,9 +295,13 @@ class Driver:
     def _elapsed_s(self) -> float:
         return self._used_s + time.monotonic() - self._began
 
-    def _backlog_s(self) -> float:
-        waiting = (h.stage for h in self._graph.under_way() if not h.stage.lane)
-        return self._costs.predict(stage.name for stage in waiting)
+    def _starving(self) -> bool:
+        """Whether the lanes have nothing to measure while the preparing cores have much to do."""
+        under_way = [handle.stage for handle in self._graph.under_way()]
+        store = self._graph.store
+        if any(s.lane and all(store.has(i.key) for i in s.inputs) for s in under_way):
+            return False
+        return self._costs.predict(s.name for s in under_way if not s.lane) > BACKLOG_S
 
     def _state(self) -> State:
         stages = [h.stage.name for h in self._graph.under_way()]
