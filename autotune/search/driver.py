@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from autotune import plugins
 from autotune.engine.graph import Graph, Handle
 from autotune.engine.plan import Effort, Plan, Subject, plan
 from autotune.errors import MachineError
 from autotune.runfolder import encode_outcome
+from autotune.search import account
 from autotune.search.costs import Costs
 from autotune.search.outcome import Bench, fatal, outcome
 from autotune.search.propose import Proposal, Proposer
@@ -103,9 +103,7 @@ class Driver:
         self._began = time.monotonic() if began is None else began
         self._costs = Costs()
         self._stop = False
-        self._ready = time.time()
-        self._busy: list[tuple[float, float]] = []
-        self._ended = 0
+        self._account = account.Account()
         self._propose = Proposer(
             spec.space,
             spec.objectives,
@@ -141,29 +139,14 @@ class Driver:
         self._stop = True
 
     def summary(self) -> dict[str, Any]:
-        """Counts for the run's record: stages executed against those needed without sharing."""
-        trains = {n for n in plugins.names("techniques") if plugins.load("techniques", n).trains}
-        chains = [self._plan(t.configuration).chain() for t in self._trials.values() if t.outcome]
-        kinds = [[s.name for s in chain if s.kind not in ("data", "source")] for chain in chains]
-        executed = [name for t in self._trials.values() for name in t.executed]
+        """Times and counts for the run's record."""
+        ended = [(t, self._plan(t.configuration)) for t in self._trials.values()]
         return {
             "wall_s": self._elapsed_s(),
             "budget_s": self._spec.budget.seconds,
-            "overhead_s_per_trial": self._overhead_s() / max(1, self._ended),
-            "stages_executed": len(executed),
-            "stages_needed": sum(len(names) for names in kinds),
-            "trainings_executed": sum(name in trains for name in executed),
-            "trainings_needed": sum(any(n in trains for n in names) for names in kinds),
-            "trainings_without_sharing": sum(n in trains for names in kinds for n in names),
+            "overhead_s_per_trial": self._account.overhead_s_per_trial(),
+            **account.stages(ended),
         }
-
-    def _overhead_s(self) -> float:
-        """The time of this session in which no stage ran anywhere."""
-        idle, free_from = 0.0, self._ready
-        for start, end in sorted(self._busy):
-            idle += max(0.0, start - free_from)
-            free_from = max(free_from, end)
-        return idle + max(0.0, time.time() - free_from)
 
     # ---- filling the pipeline --------------------------------------------------------------------
 
@@ -238,7 +221,7 @@ class Driver:
             stage_seconds=self._graph.stage_seconds(running.plan.chain()),
         )
         self._trials[number] = trial
-        self._ended += 1
+        self._account.ended()
         self._costs.ended(time.monotonic() - running.begun)
         self._journal.append(
             {
@@ -257,7 +240,7 @@ class Driver:
         if result is None or not result.executed or result.key != handle.stage.key:
             return
         self._costs.add(handle.stage.name, result.seconds)
-        self._busy.append((result.began, result.began + result.seconds))
+        self._account.ran(result.began, result.seconds)
         said = f"stage {handle.stage.name} {handle.stage.key} {result.seconds:.2f} s"
         parts = [said, result.error, result.traceback, result.log.strip()]
         self._log("\n".join(part for part in parts if part))

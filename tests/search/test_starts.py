@@ -1,0 +1,47 @@
+"""Where a search begins."""
+
+from autotune.search.starts import baselines, declared, experts
+from autotune.spec import load
+
+
+def test_the_baseline_is_the_model_as_given_at_every_batch(tiny):
+    spec = load(tiny / "space.yaml")
+    found = baselines(spec)
+    batches = next(k for k in spec.space.knobs if k.name == "batch").domain.grid()
+    assert [c["batch"] for c in found] == list(batches)
+    for point in found:
+        assert (point["backend"], point["precision"]) == ("torch", "fp32")
+        assert point["torch.freeze"] is False
+        assert point["torch.channels_last"] is False
+        assert all(
+            point[f"student.{k}"] == v
+            for k, v in spec.model.args.items()
+            if f"student.{k}" in point
+        )
+        assert point.get("prune.structure", "none") == "none"
+        assert not any(name.startswith(("distill.", "finetune.")) for name in point)
+
+
+def test_a_baseline_need_not_be_in_the_space(tiny):
+    spec = load(
+        tiny / "space.yaml", {"space.backend": ["onnxruntime"], "space.precision": ["int8"]}
+    )
+    assert all(c["backend"] == "torch" and c["precision"] == "fp32" for c in baselines(spec))
+    assert not any(c in spec.space.grid().points for c in baselines(spec))
+
+
+def test_experts_try_every_backend_at_every_precision_that_can_run(tiny):
+    spec = load(tiny / "space.yaml")
+    found = experts(spec)
+    points = spec.space.grid().points
+    assert all(point in points for point in found)
+    wanted = {(p["backend"], p["precision"]) for p in points}
+    assert {(p["backend"], p["precision"]) for p in found} == wanted
+    assert len({p.key for p in found}) == len(found)
+
+
+def test_every_knob_of_a_plugin_is_declared_once(tiny):
+    spec = load(tiny / "space.yaml")
+    shared = {"batch", "threads", "precision", "backend", "target"}
+    for knob in spec.space.knobs:
+        assert len(declared(spec, knob)) == (0 if knob.name in shared else 1), knob.name
