@@ -147,6 +147,8 @@ class Technique(Protocol):
     needs_teacher: bool
     trains: bool
     """Whether it runs the training loop: the dear work that trials should share."""
+    shapes: tuple[str, ...]
+    """The sections that alone decide the shapes it makes; none where it keeps them."""
     libraries: tuple[str, ...]
 
     def parameters(self, model: ModelSource) -> Mapping[str, tuple[Parameter, ...]]:
@@ -165,6 +167,15 @@ class Technique(Protocol):
         self, network: nn.Module, settings: Settings, context: TechniqueContext
     ) -> tuple[nn.Module, Mapping[str, Scalar]]:
         """The network transformed, and the factory arguments that describe its fresh copy."""
+        ...
+
+    def structure(
+        self, network: nn.Module, settings: Settings, context: TechniqueContext
+    ) -> tuple[nn.Module, Mapping[str, Scalar]]:
+        """As ``apply``, but without training: the same shapes, from the sections ``shapes`` alone.
+
+        Latency hangs on shapes, not on what the weights are, so it can be had before any training.
+        """
         ...
 
 

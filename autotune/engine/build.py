@@ -52,8 +52,9 @@ def technique(context: StageContext) -> Mapping[str, Any]:
     network, args, model = networks.load(context.inputs[0])
     rest = list(context.inputs[1:])
     data = rest.pop(0) if plugin.needs_data else None
-    teacher = np.load(rest.pop(0) / OUTPUTS) if plugin.needs_teacher else None
-    changed, args = plugin.apply(
+    teacher = np.load(rest.pop(0) / OUTPUTS) if rest else None
+    change = plugin.structure if context.parameters.get("untrained") else plugin.apply
+    changed, args = change(
         network,
         context.parameters["settings"],
         TechniqueContext(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,11 +51,19 @@ class Effort:
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages of one configuration: the two that measure it, and the network they start from."""
+    """The stages of one configuration.
+
+    Attributes:
+        network: The network it starts from.
+        accuracy, latency: The two that measure it.
+        proxy: The latency of the same shapes untrained; None where nothing is trained. It decides
+            whether a training is worth its while, and is never a trial's latency.
+    """
 
     network: Stage
     accuracy: Stage
     latency: Stage
+    proxy: Stage | None = None
 
     def chain(self) -> tuple[Stage, ...]:
         """Every stage, each once, inputs first."""
@@ -71,28 +79,39 @@ def plan(
     backend = plugins.load("backends", str(configuration["backend"]))
     artifact = backend.stages(configuration, network, subject.data)
     target = _target(configuration, targets)
-    runtime = _runtime(configuration)
-    libraries = tuple(plugins.version(name) for name in backend.libraries)
-    shared = {"backend": configuration["backend"], "settings": runtime}
     accuracy = Stage(
         name="accuracy",
         function="autotune.engine.judge:accuracy",
         kind="accuracy",
         parameters={
-            **shared,
+            "backend": configuration["backend"],
+            "settings": _runtime(configuration),
             "metrics": dict(subject.metrics),
             "machine": _hardware(target),
         },
         inputs=(artifact, subject.data, _reference(network, subject)),
-        libraries=libraries,
+        libraries=_libraries(configuration),
         timeout_s=effort.timeout_s,
     )
-    latency = Stage(
+    latency = _latency(configuration, artifact, subject, target, effort)
+    structure = _structure(configuration, subject, effort)
+    proxy = None
+    if structure is not None:
+        shaped = backend.stages(configuration, structure, subject.data)
+        proxy = _latency(configuration, shaped, subject, target, effort)
+    return Plan(network, accuracy, latency, proxy)
+
+
+def _latency(
+    configuration: Configuration, artifact: Stage, subject: Subject, target: Target, effort: Effort
+) -> Stage:
+    return Stage(
         name="latency",
         function="autotune.engine.lane:latency",
         kind="latency",
         parameters={
-            **shared,
+            "backend": configuration["backend"],
+            "settings": _runtime(configuration),
             "batch": configuration["batch"],
             "threads": configuration["threads"],
             "effort": {k: v for k, v in asdict(effort).items() if k != "timeout_s"},
@@ -100,42 +119,80 @@ def plan(
             "lane_cores": target.lane_cores,
         },
         inputs=(artifact, subject.data),
-        libraries=libraries,
+        libraries=_libraries(configuration),
         hints={"target": asdict(target)},
         lane=target.name,
         timeout_s=effort.timeout_s,
     )
-    return Plan(network, accuracy, latency)
+
+
+def _libraries(configuration: Configuration) -> tuple[str, ...]:
+    backend = plugins.load("backends", str(configuration["backend"]))
+    return tuple(plugins.version(name) for name in backend.libraries)
 
 
 def _network(configuration: Configuration, subject: Subject, effort: Effort) -> Stage:
     """The given model with every active technique applied, in the order of their positions."""
     network = subject.source
-    if not subject.model.trainable:
-        return network
-    loaded = [(name, plugins.load("techniques", name)) for name in plugins.names("techniques")]
-    for name, technique in sorted(loaded, key=lambda pair: pair[1].position):
-        if not _active(technique, configuration, subject.model):
-            continue
+    for name, technique in _techniques(configuration, subject.model):
         inputs = [network]
         if technique.needs_data:
             inputs.append(subject.data)
         if technique.needs_teacher:
             inputs.append(_logits(subject))
-        network = Stage(
-            name=name,
-            function="autotune.engine.build:technique",
-            kind="network",
-            parameters={
-                "technique": name,
-                "settings": _settings(technique, configuration, subject.model),
-                "seed": subject.seed,
-            },
-            inputs=tuple(inputs),
-            libraries=tuple(plugins.version(library) for library in technique.libraries),
-            timeout_s=effort.timeout_s,
-        )
+        parameters = {
+            "technique": name,
+            "settings": _settings(technique, configuration, subject.model, technique.sections),
+            "seed": subject.seed,
+        }
+        network = _technique(name, technique, parameters, inputs, effort)
     return network
+
+
+def _structure(configuration: Configuration, subject: Subject, effort: Effort) -> Stage | None:
+    """The same shapes with nothing trained; None where nothing would be."""
+    found = _techniques(configuration, subject.model)
+    if not any(technique.trains for _, technique in found):
+        return None
+    network = subject.source
+    for name, technique in found:
+        if technique.shapes:
+            inputs = [network, subject.data] if technique.needs_data else [network]
+            parameters = {
+                "technique": name,
+                "settings": _settings(technique, configuration, subject.model, technique.shapes),
+                "seed": subject.seed,
+                "untrained": True,
+            }
+            network = _technique(name, technique, parameters, inputs, effort)
+    return network
+
+
+def _technique(
+    name: str,
+    technique: Technique,
+    parameters: Mapping[str, Any],
+    inputs: Sequence[Stage],
+    effort: Effort,
+) -> Stage:
+    return Stage(
+        name=f"{name} (untrained)" if parameters.get("untrained") else name,
+        function="autotune.engine.build:technique",
+        kind="network",
+        parameters=parameters,
+        inputs=tuple(inputs),
+        libraries=tuple(plugins.version(library) for library in technique.libraries),
+        timeout_s=effort.timeout_s,
+    )
+
+
+def _techniques(configuration: Configuration, model: ModelSource) -> list[tuple[str, Technique]]:
+    """The active techniques in their order."""
+    if not model.trainable:
+        return []
+    loaded = [(name, plugins.load("techniques", name)) for name in plugins.names("techniques")]
+    active = [pair for pair in loaded if _active(pair[1], configuration, model)]
+    return sorted(active, key=lambda pair: pair[1].position)
 
 
 def _active(technique: Technique, configuration: Configuration, model: ModelSource) -> bool:
@@ -144,13 +201,16 @@ def _active(technique: Technique, configuration: Configuration, model: ModelSour
 
 
 def _settings(
-    technique: Technique, configuration: Configuration, model: ModelSource
+    technique: Technique,
+    configuration: Configuration,
+    model: ModelSource,
+    sections: Collection[str],
 ) -> dict[str, Scalar]:
-    """The technique's own knobs, and nothing else: defaults where the configuration has none."""
+    """The technique's own knobs of these sections: defaults where the configuration has none."""
     found: dict[str, Scalar] = {}
     for section, parameters in technique.parameters(model).items():
         for parameter in parameters:
-            if parameter.when.holds(configuration):
+            if section in sections and parameter.when.holds(configuration):
                 name = f"{section}.{parameter.name}"
                 found[name] = configuration.get(name, parameter.default)
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from autotune import plugins
 from autotune.engine.plan import Plan
-from autotune.trial import Trial
+from autotune.trial import Stopped, Trial
 
 
 class Account:
@@ -39,6 +39,7 @@ class Account:
 def stages(trials: Iterable[tuple[Trial, Plan]]) -> dict[str, Any]:
     """How many stages and trainings ran, and how many there would be if nothing were shared.
 
+    What a trial that was stopped would have needed does not count.
     ``trainings_needed`` counts the trials that need a training, ``trainings_without_sharing`` the
     trainings that they need.
     """
@@ -47,7 +48,8 @@ def stages(trials: Iterable[tuple[Trial, Plan]]) -> dict[str, Any]:
     needed: list[list[str]] = []
     for trial, plan in trials:
         executed += trial.executed
-        needed.append([s.name for s in plan.chain() if s.kind not in ("data", "source")])
+        if not isinstance(trial.outcome, Stopped):
+            needed.append([s.name for s in plan.chain() if s.name not in ("data", "model")])
     return {
         "stages_executed": len(executed),
         "stages_needed": sum(len(names) for names in needed),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from autotune.artifact import Stage
 from autotune.engine.graph import Graph, Handle
 from autotune.engine.plan import Effort, Plan, Subject, plan
 from autotune.errors import MachineError
 from autotune.runfolder import encode_outcome
-from autotune.search import account
+from autotune.search import account, prospect
 from autotune.search.costs import Costs
 from autotune.search.outcome import Bench, fatal, outcome
 from autotune.search.propose import Proposal, Proposer
@@ -34,13 +35,14 @@ FINISH_S = 5.0
 
 @dataclass(frozen=True)
 class Running:
-    """A trial under way: its stages, and the two that decide."""
+    """A trial under way: its stages; the two that decide, or first the proxy that may end it."""
 
     trial: Trial
     plan: Plan
-    accuracy: Handle
-    latency: Handle
     begun: float
+    proxy: Handle | None = None
+    accuracy: Handle | None = None
+    latency: Handle | None = None
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,6 @@ class Driver:
         self._next = max(self._next, number + 1)
         trial = Trial(number, proposal.configuration, proposal.origin)
         stages = self._plan(proposal.configuration)
-        fresh = tuple(s.name for s in stages.chain() if self._graph.pending(s))
-        trial = replace(trial, executed=fresh)
         self._journal.append(
             {
                 "event": "trial",
@@ -188,20 +188,71 @@ class Driver:
                 "at": time.time(),
             }
         )
-        accuracy = self._graph.submit(stages.accuracy)
-        latency = self._graph.submit(stages.latency)
-        self._running[number] = Running(trial, stages, accuracy, latency, time.monotonic())
+        running = Running(trial, stages, time.monotonic())
+        if stages.proxy is not None and self._worth_a_look(stages, stages.proxy):
+            running = self._executing(running, stages.proxy.chain())
+            self._running[number] = replace(running, proxy=self._graph.submit(stages.proxy))
+        else:
+            self._submit(running)
+
+    def _submit(self, running: Running) -> None:
+        running = self._executing(running, running.plan.chain())
+        self._running[running.trial.number] = replace(
+            running,
+            accuracy=self._graph.submit(running.plan.accuracy),
+            latency=self._graph.submit(running.plan.latency),
+        )
+
+    def _executing(self, running: Running, chain: Iterable[Stage]) -> Running:
+        """The trial with the stages noted that run for it and were not there before."""
+        fresh = tuple(stage.name for stage in chain if self._graph.pending(stage))
+        executed = (*running.trial.executed, *fresh)
+        return replace(running, trial=replace(running.trial, executed=executed))
+
+    def _worth_a_look(self, stages: Plan, proxy: Stage) -> bool:
+        """Whether training costs so much more than its structure's latency that it comes first."""
+        look = {s.key: s.name for s in proxy.chain() if self._graph.pending(s)}
+        trainings = [
+            s.name
+            for s in stages.network.chain()
+            if s.kind == "network" and s.key not in look and self._graph.pending(s)
+        ]
+        if not trainings or not any(t.measurement for t in self._trials.values()):
+            return False
+        cost = self._costs.predict(trainings)
+        return cost > prospect.WORTH * self._costs.predict(look.values())
 
     # ---- taking in what ended --------------------------------------------------------------------
 
     def _settle(self) -> None:
         for running in list(self._running.values()):
+            if running.accuracy is None or running.latency is None:
+                self._consider(running)
+                continue
+            accuracy, latency = running.accuracy, running.latency
             target = self._target(running.trial)
-            ended = outcome(running.plan, running.accuracy, running.latency, target, self._bench)
+            ended = outcome(running.plan, accuracy, latency, target, self._bench)
             if ended is not None:
                 self._end(running, ended)
-                if words := fatal(running.accuracy, running.latency):
+                if words := fatal(accuracy, latency):
                     raise MachineError(words)
+
+    def _consider(self, running: Running) -> None:
+        """Train, unless the latency of the structure says that it cannot matter any more."""
+        found = running.proxy.result if running.proxy else None
+        if found is None:
+            return
+        if found.fatal:
+            raise MachineError(found.error)
+        reason = None
+        if found.ok:
+            target, trials = self._target(running.trial), list(self._trials.values())
+            objectives, metrics = self._spec.objectives, self._spec.metrics
+            reason = prospect.hopeless(found, target, trials, objectives, metrics)
+        if reason is not None:
+            self._end(running, reason)
+        else:  # a structure that failed is tried for real, so that the trial says why
+            self._submit(running)
 
     @cached_property
     def _bench(self) -> Bench:
@@ -213,7 +264,7 @@ class Driver:
     def _end(self, running: Running, outcome: Outcome) -> None:
         number = running.trial.number
         del self._running[number]
-        if not isinstance(outcome, Completed):
+        if running.latency is not None and not isinstance(outcome, Completed):
             self._graph.cancel_unshared(running.latency, self._wanted())
         trial = replace(
             running.trial,
@@ -248,8 +299,9 @@ class Driver:
     def _abandon(self) -> None:
         """Give up what is under way; the journal knows it began, so a later session takes it up."""
         for running in list(self._running.values()):
-            self._graph.cancel(running.accuracy)
-            self._graph.cancel(running.latency)
+            for handle in (running.proxy, running.accuracy, running.latency):
+                if handle is not None:
+                    self._graph.cancel(handle)
         self._running.clear()
 
     # ---- looking things up -----------------------------------------------------------------------

@@ -60,11 +60,8 @@ def _completed(
     target: Target,
     drop: Mapping[str, Estimate],
 ) -> Outcome:
-    values = {**_columns(accuracy.facts["columns"]), **drop, **_columns(latency.facts["columns"])}
+    values = {**_columns(accuracy.facts["columns"]), **drop, **latency_columns(latency, target)}
     values["size_bytes"] = Estimate(float(accuracy.facts["size_bytes"]))
-    price = target.lane_price_per_hour
-    if price is not None:
-        values["cost_usd_per_million"] = cost_estimate(price, values["throughput_per_s"])
     facts = {
         "runtime": accuracy.facts["runtime"],
         "artifact": artifact,
@@ -72,6 +69,15 @@ def _completed(
         **{k: v for k, v in latency.facts.items() if k != "columns"},
     }
     return Completed(Measurement(values, facts, latency.key))
+
+
+def latency_columns(latency: Result, target: Target) -> dict[str, Estimate]:
+    """What a latency stage measured, with the cost where the target has a price."""
+    values = _columns(latency.facts["columns"])
+    price = target.lane_price_per_hour
+    if price is not None:
+        values["cost_usd_per_million"] = cost_estimate(price, values["throughput_per_s"])
+    return values
 
 
 def _drop(accuracy: Result, bench: Bench) -> dict[str, Estimate]:

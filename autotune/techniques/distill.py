@@ -19,6 +19,7 @@ sections = ("student", "distill")
 needs_data = True
 needs_teacher = True
 trains = True
+shapes = ("student",)
 libraries = ("torch",)
 
 
@@ -54,15 +55,24 @@ def apply(
     """A fresh student, trained from its seeded initialisation (Hinton et al. 2015)."""
     from autotune.training import loop, losses
 
-    args = {**context.args, **_arguments(settings)}
-    loop.seed_everything(context.seed)
-    student = context.build(**args)
+    student, args = structure(network, settings, context)
     teach = losses.distillation(
         float(settings["distill.temperature"]), float(settings["distill.alpha"])
     )
     recipe = loop.Recipe(int(settings["distill.epochs"]), float(settings["distill.lr"]))
     loop.train(student, context, teach, recipe)
     return student, args
+
+
+def structure(
+    network: nn.Module, settings: Settings, context: TechniqueContext
+) -> tuple[nn.Module, Mapping[str, Scalar]]:
+    """The student as it is initialised."""
+    from autotune.training import loop
+
+    args = {**context.args, **_arguments(settings)}
+    loop.seed_everything(context.seed)
+    return context.build(**args), args
 
 
 def _arguments(settings: Settings) -> dict[str, Scalar]:

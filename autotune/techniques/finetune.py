@@ -19,6 +19,7 @@ sections = ("finetune",)
 needs_data = True
 needs_teacher = True
 trains = True
+shapes = ()
 libraries = ("torch",)
 
 
@@ -54,4 +55,11 @@ def apply(
     )
     recipe = loop.Recipe(int(settings["finetune.epochs"]), float(settings["finetune.lr"]))
     loop.train(network, context, teach, recipe)
+    return network, context.args
+
+
+def structure(
+    network: nn.Module, settings: Settings, context: TechniqueContext
+) -> tuple[nn.Module, Mapping[str, Scalar]]:
+    """The network as it came."""
     return network, context.args

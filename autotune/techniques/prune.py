@@ -20,6 +20,7 @@ sections = ("prune",)
 needs_data = True
 needs_teacher = False
 trains = False
+shapes = ("prune",)
 libraries = ("torch", "torch-pruning")
 
 
@@ -80,6 +81,13 @@ def apply(
     if _parameters(network) == before:
         raise StageError("pruning removed nothing: raise prune.ratio or lower prune.round_to")
     return network, context.args
+
+
+def structure(
+    network: nn.Module, settings: Settings, context: TechniqueContext
+) -> tuple[nn.Module, Mapping[str, Scalar]]:
+    """The same: how many channels go hangs on the ratio, only which ones on the weights."""
+    return apply(network, settings, context)
 
 
 def _output_layers(network: nn.Module, example: tuple[object, ...]) -> list[nn.Module]:

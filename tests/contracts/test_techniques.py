@@ -231,3 +231,25 @@ def stage(settings, name, model):
     point = Configuration(tuple(sorted(fixed.items())))
     chain = plan(point, subject, {"local": target()}, Effort()).chain()
     return next((s for s in chain if s.parameters.get("technique") == name), None)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", names)
+def test_its_structure_has_the_shapes_of_what_it_makes(name, network, models, tmp_path):
+    technique, model = plugins.load("techniques", name), models[network]
+    given = context(model, technique, tmp_path)
+    settings = settings_for(technique, model)
+    sections = technique.shapes
+    assert set(sections) <= set(technique.sections)
+    alone = {k: v for k, v in settings.items() if k.split(".")[0] in sections}
+    made, made_args = technique.apply(networks.given(model), settings, given)
+    shaped, shaped_args = technique.structure(networks.given(model), alone, given)
+    assert dict(made_args) == dict(shaped_args)
+    assert {k: v.shape for k, v in made.state_dict().items()} == {
+        k: v.shape for k, v in shaped.state_dict().items()
+    }
+    if not sections:
+        kept = networks.given(model).state_dict()
+        assert {k: v.shape for k, v in shaped.state_dict().items()} == {
+            k: v.shape for k, v in kept.items()
+        }

@@ -166,3 +166,28 @@ def test_where_it_runs():
     assert found.latency.lane == "local"
     assert all(s.lane == "" for s in found.chain() if s.name != "latency")
     assert all(s.libraries for s in found.chain() if s not in (SUBJECT.source, SUBJECT.data))
+
+
+def test_the_proxy_has_the_shapes_and_nothing_that_is_trained():
+    one = planned()
+    chain = [stage.name for stage in one.proxy.chain()]
+    assert chain == [
+        "model",
+        "data",
+        "distill (untrained)",
+        "prune (untrained)",
+        "export",
+        "quantize",
+        "latency",
+    ]
+    assert one.proxy.key != one.latency.key
+    for changed in ({"distill__epochs": 9}, {"finetune__epochs": 9}, {"distill__alpha": 0.9}):
+        assert planned(**changed).proxy.key == one.proxy.key
+        assert planned(**changed).latency.key != one.latency.key
+    for changed in ({"prune__ratio": 0.3}, {"student__width": 4}, {"batch": 2}):
+        assert planned(**changed).proxy.key != one.proxy.key
+
+
+def test_where_nothing_is_trained_there_is_no_proxy():
+    untouched = {"student__width": 16, "prune__structure": "none"}
+    assert planned(**untouched).proxy is None

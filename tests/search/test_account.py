@@ -13,7 +13,7 @@ from autotune.trial import Trial
 
 def chain(batch: int) -> Plan:
     """A distilled network, shared; its latency at each batch is not."""
-    source = Stage("model", "m:f", "source")
+    source = Stage("model", "m:f", "network")
     student = Stage("distill", "m:f", "network", inputs=(source,))
     accuracy = Stage("accuracy", "m:f", "accuracy", inputs=(student,))
     latency = Stage("latency", "m:f", "latency", {"batch": batch}, (student,))

@@ -1,0 +1,74 @@
+"""When the latency of an untrained structure says that training it is not worth its while."""
+
+import dataclasses
+
+import pytest
+
+import autotune
+from autotune.engine.execute import Result
+from autotune.search import prospect
+from autotune.space import Configuration
+from autotune.trial import Completed, Estimate, Failed, Measurement, Stopped, Trial
+
+OBJECTIVES = {"accuracy": "max", "latency_p50_ms": "min"}
+
+
+def proxy(low, value, high):
+    columns = {
+        "latency_p50_ms": {"value": value, "low": low, "high": high},
+        "throughput_per_s": {"value": 1e3 / value},
+    }
+    return Result("key", "latency", facts={"columns": columns})
+
+
+def completed(number, accuracy, p50):
+    values = {"accuracy": Estimate(accuracy), "latency_p50_ms": Estimate(p50)}
+    point = Configuration((("batch", number),))
+    return Trial(number, point, "sampler", Completed(Measurement(values)))
+
+
+def decide(found, trials, target, objectives=OBJECTIVES):
+    return prospect.hopeless(found, target, trials, objectives, {"accuracy"})
+
+
+def test_slower_than_the_most_accurate_trial_cannot_matter(target):
+    stopped = decide(
+        proxy(2.0, 2.1, 2.2), [completed(7, 0.99, 1.0), completed(8, 0.9, 0.5)], target
+    )
+    assert isinstance(stopped, Stopped)
+    assert "trial 7" in stopped.reason
+    assert stopped.evidence == {"accuracy": 0.99, "latency_p50_ms": 2.0}
+
+
+def test_faster_than_the_most_accurate_trial_may_matter(target):
+    trials = [completed(7, 0.99, 1.0), completed(8, 0.9, 0.1)]
+    assert decide(proxy(0.9, 1.05, 1.1), trials, target) is None
+
+
+def test_nothing_is_concluded_from_nothing(target):
+    failed = Trial(0, Configuration(()), "sampler", Failed("export", "no"))
+    assert decide(proxy(2.0, 2.1, 2.2), [], target) is None
+    assert decide(proxy(2.0, 2.1, 2.2), [failed], target) is None
+
+
+def test_an_objective_that_only_a_trained_model_has_keeps_the_question_open(target):
+    trials = [completed(7, 0.99, 1.0)]
+    objectives = {**OBJECTIVES, "size_bytes": "min"}
+    assert decide(proxy(2.0, 2.1, 2.2), trials, target, objectives) is None
+
+
+@pytest.mark.slow
+def test_a_run_stops_what_cannot_matter_before_it_is_trained(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(prospect, "WORTH", 0.0)  # the tiny task trains in no time
+    spec = autotune.load(tiny / "space.yaml", {"budget.trials": 30, "budget.time": "120s"})
+    spec = dataclasses.replace(spec, objectives=OBJECTIVES)
+    run = autotune.run(spec, out=tmp_path / "run")
+    stopped = [t for t in run.data.trials if isinstance(t.outcome, Stopped)]
+    trained = {"distill", "finetune"}
+    assert stopped
+    for trial in stopped:
+        assert not trained & set(trial.executed)
+        assert "is better than it could become" in trial.outcome.reason
+    kept = [t for t in run.data.trials if trained & set(t.stage_seconds) and t.measurement]
+    assert kept
+    assert (run.trials["outcome"] == "stopped").sum() == len(stopped)
