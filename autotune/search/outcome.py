@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +47,9 @@ def outcome(
     return _completed(ended[0], ended[1], artifact, target, _drop(ended[0], bench))
 
 
-def fatal(accuracy: Handle, latency: Handle) -> str:
+def fatal(handles: Iterable[Handle]) -> str:
     """What broke the machine itself (a full disk); "" where nothing did."""
-    results = [handle.result for handle in (accuracy, latency) if handle.result is not None]
+    results = [handle.result for handle in handles if handle.result is not None]
     return next((result.error for result in results if result.fatal), "")
 
 

@@ -90,7 +90,7 @@ class Evaluator:
             with self._lock:
                 self._graph.step(0)
                 ended = outcome(stages, accuracy, latency, self._targets[name], bench)
-            if words := fatal(accuracy, latency):
+            if words := fatal((accuracy, latency)):
                 raise MachineError(words)
             if ended is not None:
                 return ended
