@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from autotune import deploy, runfolder
 from autotune.engine import intake
@@ -43,6 +41,9 @@ class Run:
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
+
     @property
     def data(self) -> RunData:
         """All of it, as values."""
@@ -72,7 +73,11 @@ class Run:
         Raises:
             NothingFits: None does; the message names the nearest miss.
             SpecError: A sentence says no limit.
+            TypeError: A sentence is no text.
         """
+        for sentence in sentences:
+            if not isinstance(sentence, str):
+                raise TypeError(f"a limit is text such as 'latency_p99 <= 2ms', not {sentence!r}")
         data = self.data
         return self.choose(parse([(s, "") for s in sentences or data.slo], data.metrics))
 
@@ -82,19 +87,33 @@ class Run:
         return choose(data.trials, slo, default_objective(data.objectives))
 
     def shrink(self, limit_bytes: int, store: Path | None = None) -> int:
-        """Remove artifacts until ``limit_bytes`` are left, never the front's; the bytes freed."""
-        data = self.data
-        front = search_front(data.trials, data.objectives)
-        keep = {str(t.measurement.facts["artifact"]) for t in front if t.measurement}
-        keep |= {t.measurement.samples for t in front if t.measurement}
-        return Store(store or self.folder / "store").collect(limit_bytes, keep)
+        """Remove artifacts until ``limit_bytes`` are left; the bytes freed.
+
+        Those of the front and of the pick stay, and so do the model and the data as given.
+
+        Raises:
+            RunFolderError: There is no run, or it is under way and needs its artifacts.
+            MachineError: The disk refuses.
+        """
+        runfolder.read(self.folder)  # before the lock, which would make a journal
+        with _disk(self.folder), Journal(self.folder / runfolder.JOURNAL):
+            return Store(store or self.folder / "store").collect(limit_bytes, _needed(self.data))
 
     def report(self, path: Path | str | None = None) -> Path:
         """Write the HTML report, by default into the run folder; its path."""
         from autotune.report import render
 
         target = Path(path) if path is not None else self.folder / REPORT
-        _write(target, render(self.data))
+        with _disk(target):
+            if target.is_dir():
+                remedy = "name a file, for example report.html"
+                raise RunFolderError("this is a folder", place=str(target), remedy=remedy)
+            if not target.parent.is_dir():
+                remedy = "make it first, or name another file"
+                raise RunFolderError(
+                    "there is no such folder", place=str(target.parent), remedy=remedy
+                )
+            _write(target, render(self.data))
         return target
 
 
@@ -124,33 +143,28 @@ def run(
 
     Raises:
         UserError: Something in the spec, the task file, the run folder or the machine.
+        TypeError: ``spec`` is neither a spec nor a path.
     """
+    if not isinstance(spec, Spec | str | Path):
+        raise TypeError(f"spec is a Spec or the path of a space file, not {spec!r}")
     if not isinstance(spec, Spec):
         spec = load(Path(spec), overrides)
     folder = Path(out) if out is not None else Path("runs") / spec.name
     root = Path(store) if store is not None else folder / "store"
-    changes = _changes(folder, spec)
-    if changes and not fork:
-        raise RunFolderError(
-            "this folder holds a run of another spec: " + "; ".join(changes),
-            place=str(folder),
-            remedy="add --fork to start a new run beside it, or name another folder with --out",
-        )
-    if fork and (folder / runfolder.SPEC).exists():
-        folder = _beside(folder)
-    token = LOG.set(folder / "log.txt")
-    try:
-        _prepare(folder, spec)
-        with Journal(folder / runfolder.JOURNAL) as journal:
-            earlier = runfolder.read(folder)
-            if not sessions.complete(spec, earlier):
-                wanted = Session(spec, folder, root, address, opening, observe)
-                _held(wanted, journal, earlier)
-            finish(Run(folder), Store(root), journal)
-    except OSError as error:
-        raise MachineError(f"{error.strerror}: {error.filename}", place=str(folder)) from error
-    finally:
-        LOG.reset(token)
+    with _disk(folder):
+        folder = _folder(folder, spec, fork=fork)
+        token = LOG.set(folder / "log.txt")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with Journal(folder / runfolder.JOURNAL) as journal:
+                _prepare(folder, spec)
+                earlier = runfolder.read(folder)
+                if not sessions.complete(spec, earlier):
+                    wanted = Session(spec, folder, root, address, opening, observe)
+                    _held(wanted, journal, earlier)
+                finish(Run(folder), Store(root), journal)
+        finally:
+            LOG.reset(token)
     return Run(folder)
 
 
@@ -167,12 +181,15 @@ def check(spec: Spec) -> Opening:
 
 
 def finish(run: Run, store: Store, journal: Journal | None = None) -> None:
-    """Write what is derived from the journal: the pick, ``best/``, the tables, the report."""
+    """Write what is derived from the journal: the pick, the tables, the report, ``best/``."""
     data = run.data
-    if data.trials and journal is not None:
-        _decide(run, data, store, journal)
+    decide = bool(data.trials) and journal is not None
+    found = _decide(run, data, journal) if decide and journal is not None else None
     runfolder.write_tables(run.data, run.folder)
     run.report()
+    if decide:
+        trial = next((t for t in data.trials if found and t.number == found.trial), None)
+        deploy.ship(trial, found, store, run.folder / deploy.BEST)
 
 
 def _held(session: Session, journal: Journal, earlier: RunData) -> None:
@@ -186,16 +203,15 @@ def _held(session: Session, journal: Journal, earlier: RunData) -> None:
         raise
 
 
-def _decide(run: Run, data: RunData, store: Store, journal: Journal) -> None:
+def _decide(run: Run, data: RunData, journal: Journal) -> Pick | None:
     try:
         found = run.pick()
     except NothingFits as miss:
         _note(journal, data, {"event": "pick", "trial": None, "checks": [], "message": str(miss)})
-        return
+        return None
     event = {"event": "pick", **asdict(found), "message": ""}
     _note(journal, data, json.loads(json.dumps(event, default=str)))
-    trial = next(t for t in data.trials if t.number == found.trial)
-    deploy.ship(trial, found, store, run.folder / deploy.BEST)
+    return found
 
 
 def _note(journal: Journal, data: RunData, event: Mapping[str, Any]) -> None:
@@ -209,20 +225,58 @@ def default_objective(objectives: Collection[str]) -> Quantity:
     return cost if cost.column in objectives else QUANTITIES["latency_p50"]
 
 
-def _changes(folder: Path, spec: Spec) -> list[str]:
+def _needed(data: RunData) -> set[str]:
+    """The keys that no ``gc`` removes."""
+    picked = (data.pick or {}).get("trial")
+    kept = [*search_front(data.trials, data.objectives)]
+    kept += [trial for trial in data.trials if trial.number == picked]
+    keys = {str(t.measurement.facts["artifact"]) for t in kept if t.measurement}
+    keys |= {t.measurement.samples for t in kept if t.measurement}
+    return keys | {key for event in data.events for key in event.get("artifacts", ())}
+
+
+def _folder(folder: Path, spec: Spec, *, fork: bool) -> Path:
+    """The run folder, or the one beside it where it is taken and ``fork`` is asked.
+
+    Raises:
+        RunFolderError: It holds a run of another spec, or a spec that cannot be read.
+    """
     path = folder / runfolder.SPEC
     if not path.exists():
-        return []
-    before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    return differences(before, spec.resolved)
+        return folder
+    if fork:
+        return _beside(folder)
+    changes = differences(runfolder.read_spec(path), spec.resolved)
+    if changes:
+        raise RunFolderError(
+            "this folder holds a run of another spec: " + "; ".join(changes),
+            place=str(folder),
+            remedy="add --fork to start a new run beside it, or name another folder with --out",
+        )
+    return folder
+
+
+@contextmanager
+def _disk(place: Path) -> Iterator[None]:
+    """Say what the disk refused, and where.
+
+    Raises:
+        MachineError: It refused something inside the block, or nothing can be at ``place``.
+    """
+    if "\0" in str(place):
+        raise MachineError("no path holds a NUL character", place=repr(str(place)))
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(
+            error.strerror or str(error), place=str(error.filename or place)
+        ) from error
 
 
 def _prepare(folder: Path, spec: Spec) -> None:
-    """The folder with the spec in it, as it is now: budget and SLO may change between sessions."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """The spec in the folder, as it is now: budget and SLO may change between sessions."""
     _write(folder / runfolder.SPEC, dump(spec.resolved))
     _write(folder / ENVIRONMENT, json.dumps(environment(spec), indent=2) + "\n")
-    (folder / runfolder.JOURNAL).touch()
 
 
 def _beside(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -47,7 +48,7 @@ def main() -> None:
 
     0: done. 2: something the user can mend. 3: nothing meets the SLO. 130: interrupted.
     """
-    from autotune.errors import NothingFits, UserError
+    from autotune.errors import MachineError, NothingFits, UserError
 
     try:
         sys.exit(group.main(standalone_mode=False) or 0)
@@ -56,6 +57,15 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        from autotune.cli.terminal import complain
+
+        place = str(error.filename or "")
+        complain(MachineError(error.strerror or str(error), place=place))
+        sys.exit(MachineError.exit_code)
     except (UserError, NothingFits) as error:
         from autotune.cli.terminal import complain
 

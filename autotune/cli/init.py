@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from autotune.errors import RunFolderError, UserError
+from autotune.errors import MachineError, RunFolderError, UserError
 
 
 @click.command("init")
@@ -23,9 +23,19 @@ def command(template: str | None, folder: Path | None) -> int:
     if template not in known:
         raise UserError(f"no search space '{template}'", remedy=f"known: {', '.join(known)}")
     target = folder or Path(template)
-    if target.exists():
-        raise RunFolderError("this exists already", place=str(target), remedy="name another folder")
-    shutil.copytree(known[template], target, ignore=shutil.ignore_patterns("__pycache__", "runs"))
+    try:
+        if target.exists():
+            raise RunFolderError(
+                "this exists already", place=str(target), remedy="name another folder"
+            )
+        ignored = shutil.ignore_patterns("__pycache__", "runs")
+        shutil.copytree(known[template], target, ignore=ignored)
+    except OSError as error:
+        raise MachineError(
+            f"cannot be made: {error.strerror or error}",
+            place=str(target),
+            remedy="name another folder",
+        ) from error
     click.echo(f"{target}/space.yaml: edit it and task.py, then: autotune run {target}/space.yaml")
     return 0
 

@@ -34,7 +34,7 @@ def command(
 ) -> int:
     """Search SPACE to its budget and write the report; go on if the run folder exists.
 
-    Exits with 0, with 2 if something must be mended, with 3 if nothing meets the SLO, with 130
+    Exits with 0, with 2 if something must be mended, with 3 if nothing is picked, with 130
     after Ctrl-C (press it twice to stop at once).
     """
     from autotune import api

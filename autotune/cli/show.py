@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -11,12 +12,15 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from autotune import deploy
 from autotune.api import Opening, Run, check
 from autotune.cli.terminal import complain, duration, err, out, show_pick
 from autotune.errors import NothingFits
+from autotune.runfolder import RunData
 from autotune.search.starts import declared
 from autotune.space import Choice, Knob
 from autotune.spec import Spec, in_words
+from autotune.trial import Failed
 
 _SHARED = {
     "batch": "samples a request",
@@ -65,6 +69,7 @@ def result(run: Run, quiet: bool) -> None:
             f"{summary.get('stages_executed', 0)} stages run where "
             f"{summary.get('stages_needed', 0)} were needed"
         )
+    _failures(data)
     if data.slo or data.pick:
         _show_pick(run)
     if not quiet:
@@ -74,11 +79,11 @@ def result(run: Run, quiet: bool) -> None:
 
 
 def exit_code(run: Run) -> int:
-    """130 after an interruption, 3 where the file has an SLO that nothing meets, else 0."""
+    """130 after an interruption, 3 where trials were run and none is picked, else 0."""
     data = run.data
     if run.why == "interrupted":
         return 130
-    return 3 if data.slo and data.pick and data.pick["trial"] is None else 0
+    return 3 if data.trials and data.pick and data.pick["trial"] is None else 0
 
 
 def record(run: Run) -> dict[str, Any]:
@@ -101,6 +106,23 @@ def _show_pick(run: Run) -> None:
         complain(miss)
         return
     show_pick(found, next(t for t in run.data.trials if t.number == found.trial))
+    best = run.folder / deploy.BEST
+    if not best.exists():
+        err.print(
+            f"[yellow]{escape(str(best))} is not there[/]: "
+            "the artifact of the pick is no longer in the store"
+        )
+
+
+def _failures(data: RunData) -> None:
+    """How many trials failed, and of what mostly."""
+    reasons = Counter(t.outcome.reason for t in data.trials if isinstance(t.outcome, Failed))
+    for reason, count in reasons.most_common(1):
+        most = f"; {count} of them: " if count < reasons.total() else ": "
+        err.print(
+            f"[yellow]{reasons.total()} of {len(data.trials)} trials failed[/]"
+            f"{most}{escape(reason)}"
+        )
 
 
 def _size(ahead: Opening, console: Any) -> None:

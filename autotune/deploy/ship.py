@@ -16,17 +16,24 @@ BEST = "best"
 CONFIGURATION = "configuration.json"
 
 
-def ship(trial: Trial, pick: Pick, store: Store, folder: Path) -> Path | None:
+def ship(trial: Trial | None, pick: Pick | None, store: Store, folder: Path) -> Path | None:
     """Copy the artifact of ``trial`` to ``folder``, with what it is and why it was picked.
 
-    The folder is replaced whole. Returns None where the artifact is no longer in the store.
+    The folder is replaced whole, and what another trial left there is removed. Returns None where
+    nothing is picked, or where the artifact is neither in the store nor shipped already.
     """
-    measurement = trial.measurement
-    source = store.open(str(measurement.facts["artifact"])) if measurement else None
-    if source is None or measurement is None:
+    measurement = trial.measurement if trial else None
+    if trial is None or pick is None or measurement is None:
+        _clear(folder)
+        return None
+    source = store.open(str(measurement.facts["artifact"]))
+    if source is None:
+        if _holds(folder, trial):
+            return folder
+        _clear(folder)
         return None
     fresh = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
+    _clear(fresh)
     shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(META))
     record = {
         "trial": trial.number,
@@ -35,7 +42,27 @@ def ship(trial: Trial, pick: Pick, store: Store, folder: Path) -> Path | None:
         "runtime": measurement.facts["runtime"],
         "picked_by": asdict(pick),
     }
-    (fresh / CONFIGURATION).write_text(json.dumps(record, indent=2) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
+    (fresh / CONFIGURATION).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    _clear(folder)
     fresh.rename(folder)
     return folder
+
+
+def _holds(folder: Path, trial: Trial) -> bool:
+    """Whether ``trial`` was shipped to ``folder`` before."""
+    if folder.is_symlink():
+        return False
+    try:
+        record = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    known = {"trial": trial.number, "configuration": dict(trial.configuration)}
+    return isinstance(record, dict) and known.items() <= record.items()
+
+
+def _clear(path: Path) -> None:
+    """Remove what is at ``path``; a link is removed, never what it points to."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)

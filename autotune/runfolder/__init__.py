@@ -1,7 +1,7 @@
 """A run on disk as values: its journal, its resolved spec, and the tables derived from them."""
 
 from autotune.runfolder.codec import decode_outcome, encode_outcome, trials
-from autotune.runfolder.run import JOURNAL, SPEC, RunData, assemble, read
+from autotune.runfolder.run import JOURNAL, SPEC, RunData, assemble, read, read_spec
 from autotune.runfolder.tables import front, table, write_tables
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "encode_outcome",
     "front",
     "read",
+    "read_spec",
     "table",
     "trials",
     "write_tables",

@@ -66,7 +66,7 @@ def read(folder: Path) -> RunData:
                 place=str(folder),
                 remedy="name the folder that `autotune run` wrote, for example runs/<name>",
             )
-    return assemble(folder, _spec(folder / SPEC), journal.read(folder / JOURNAL))
+    return assemble(folder, read_spec(folder / SPEC), journal.read(folder / JOURNAL))
 
 
 def assemble(folder: Path, spec: Mapping[str, Any], events: Sequence[Event]) -> RunData:
@@ -96,14 +96,31 @@ def _last(events: Sequence[Event], word: str) -> Event:
     return next((event for event in reversed(events) if event["event"] == word), {})
 
 
-def _spec(path: Path) -> Mapping[str, Any]:
+def read_spec(path: Path) -> Mapping[str, Any]:
+    """The resolved spec of a run.
+
+    Raises:
+        RunFolderError: The file was damaged: it is not what autotune wrote.
+    """
+    remedy = "restore it from a copy, or name another folder"
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"not readable as YAML: {error}", place=str(path)) from error
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise RunFolderError("not a resolved space file", place=str(path), remedy=remedy)
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        cause = f"not readable as YAML: {error}"
+        raise RunFolderError(cause, place=str(path), remedy=remedy) from error
     if not isinstance(data, dict):
-        raise RunFolderError("not a resolved space file", place=str(path))
+        raise RunFolderError("not a resolved space file", place=str(path), remedy=remedy)
+    for key, kind in _SHAPES.items():
+        if not isinstance(data.get(key), kind | None):
+            cause = f"not a resolved space file: '{key}' is {data[key]!r:.60}"
+            raise RunFolderError(cause, place=str(path), remedy=remedy)
     return data
+
+
+_SHAPES = {"objectives": dict, "metrics": dict, "slo": list}
 
 
 def _objectives(
