@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
-import yaml
+
+from autotune.errors import SpecError
 
 _OPTIONS = (
     click.option("--name", help="Name of the run."),
@@ -30,7 +31,8 @@ def overrides(given: Mapping[str, Any]) -> dict[str, object]:
     """Dotted keys of the space file and what the command line gives for them.
 
     Raises:
-        click.UsageError: A ``--set`` without ``=``, or whose value is not YAML.
+        click.UsageError: A ``--set`` without ``=``.
+        SpecError: The value of a ``--set`` is nothing that the space file could say.
     """
     found: dict[str, object] = {
         "name": given["name"],
@@ -46,8 +48,16 @@ def overrides(given: Mapping[str, Any]) -> dict[str, object]:
             raise click.UsageError(
                 f"--set {pair}: write KEY=VALUE, for example --set space.batch=4"
             )
-        try:
-            found[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise click.UsageError(f"--set {pair}: the value is not YAML") from error
+        found[key.strip()] = _value(key.strip(), value)
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _value(key: str, text: str) -> object:
+    """What ``text`` means where it stands in the space file."""
+    from autotune.spec import reader
+
+    try:
+        value: object = reader.parse(text, f"--set {key}").data
+    except SpecError as error:
+        raise SpecError(error.cause, place=f"--set {key}", remedy=error.remedy) from error
+    return value

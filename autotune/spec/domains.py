@@ -11,6 +11,7 @@ from autotune.spec.marks import Document, Where, dotted
 from autotune.spec.words import EXPECTED, did_you_mean, shown, unknown_key, wrong_kind
 
 MAX_STEPS = 10_000
+MAX_NUMBER = 1e300
 _FORMS = "a list searches, a scalar pins, {low, high, step | log} is a range"
 
 
@@ -63,6 +64,8 @@ def _kind(parameter: Parameter, document: Document, where: Where) -> Scalar:
     value: Any = document.at(where)
     example = f"for example {parameter.name}: {plain(Choice((parameter.default,)))}; {_FORMS}"
     kind = parameter.kind
+    if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:  # not a number, too
+        raise document.error(where, f"{value!s:.40} is not a usable number", "write a finite one")
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

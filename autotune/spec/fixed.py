@@ -122,6 +122,14 @@ def plain(
     }
 
 
+_COLUMNS = frozenset(
+    [
+        *("trial", "outcome", "reason", "origin", "on_front", "baseline", "stage_seconds"),
+        *(quantity.column for quantity in QUANTITIES.values()),
+        *("latency_mean_ms", "memory_peak_bytes", "load_seconds"),
+    ]
+)
+_BOUNDS = ("_low", "_high", "_drop")
 _PRICE = "give targets.<name>.price_per_hour for every target"
 
 
@@ -143,6 +151,9 @@ def _metric(given: MetricSection, word: str, folder: Path, document: Document) -
     if word in QUANTITIES or not word.isidentifier():
         taken = "is measured already" if word in QUANTITIES else "is not one word"
         raise document.error(where, f"a metric called '{word}' {taken}", "give it another name")
+    if word in _COLUMNS or word.endswith(_BOUNDS):
+        cause = f"a metric called '{word}' would stand where the tables have another column"
+        raise document.error(where, cause, "give it another name")
     inner = (*where, "metric") if isinstance(document.at(where), dict) else where
     if refs.looks_like_code(given.metric):
         if given.direction is None:

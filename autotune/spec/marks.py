@@ -95,7 +95,8 @@ def dotted(where: Where) -> str:
 
 def _flag(key: str) -> str:
     short = {"budget.trials": "--trials", "budget.time": "--time"}
-    return short.get(key, f"--set {key}" if "." in key else f"--{key}")
+    short |= {word: f"--{word}" for word in ("name", "seed", "preset", "sampler")}
+    return short.get(key, f"--set {key}")
 
 
 def _copied(data: Any) -> Any:

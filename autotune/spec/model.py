@@ -55,6 +55,8 @@ def _scalar(given: object) -> object:
             f"expected a word, a number or true/false, not {shown(given)}",
             "the factory's arguments are plain values, for example width: 16",
         )
+    if isinstance(given, float) and not math.isfinite(given):
+        raise fault(f"{given} is not a usable number", "write a finite one")
     return given
 
 

@@ -166,11 +166,11 @@ class _Builder:
 
 
 def _text(path: Path) -> str:
-    if path.is_dir():
-        inside = sorted(p.name for p in path.glob("*.y*ml"))
-        remedy = f"did you mean '{path / inside[0]}'?" if inside else "give the YAML file itself"
-        raise SpecError("this is a folder, not a space file", place=str(path), remedy=remedy)
     try:
+        if path.is_dir():
+            inside = sorted(p.name for p in path.glob("*.y*ml"))
+            known = f"did you mean '{path / inside[0]}'?" if inside else "give the YAML file itself"
+            raise SpecError("this is a folder, not a space file", place=str(path), remedy=known)
         content = path.read_bytes()
     except FileNotFoundError:
         raise SpecError(
@@ -180,6 +180,8 @@ def _text(path: Path) -> str:
         raise SpecError(
             f"cannot be read: {error.strerror}", place=str(path), remedy="check its permissions"
         ) from error
+    except ValueError as error:
+        raise SpecError(f"cannot be read: {error}", place=repr(str(path))) from error
     if len(content) > MAX_BYTES:
         raise SpecError(
             f"{len(content)} bytes are too many for a space file",

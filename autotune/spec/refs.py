@@ -26,8 +26,14 @@ def file(text: str, folder: Path, document: Document, where: Where) -> Path:
     Raises:
         SpecError: It is not there.
     """
-    path = (folder / text).resolve()
-    if path.is_file():
+    try:
+        path = (folder / text).resolve()
+        found = path.is_file()
+    except (OSError, ValueError) as error:  # too long a name, a NUL in it
+        about = error.strerror if isinstance(error, OSError) else str(error)
+        cause = f"'{text[:60]}' cannot name a file: {about}"
+        raise document.error(where, cause, "name a file beside the space file") from error
+    if found:
         return path
     if path.is_dir():
         raise document.error(where, f"'{text}' is a folder, not a file", "name a file in it")

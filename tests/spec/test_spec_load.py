@@ -134,7 +134,7 @@ def test_cost_alone_without_a_price_is_an_error(write):
     path = write(LOCAL, "  local: {lane_cores: 1}")
     with pytest.raises(SpecError, match="cost is the only objective and no price") as caught:
         load(path, {**NO_COST, "objectives": {"cost": "min"}})
-    assert caught.value.place == "--objectives"
+    assert caught.value.place == "--set objectives"
     assert "price_per_hour" in caught.value.remedy
 
 
