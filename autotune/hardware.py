@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +29,15 @@ def machine() -> Machine:
         cores=tuple(sorted(os.sched_getaffinity(0))),
         memory_bytes=int(psutil.virtual_memory().total),
     )
+
+
+def whole_machine() -> Machine:
+    """As ``machine``, with every core that the first process has: a node may be pinned to fewer."""
+    try:
+        cores = os.sched_getaffinity(1)
+    except OSError:
+        cores = os.sched_getaffinity(0)
+    return replace(machine(), cores=tuple(sorted(cores)))
 
 
 def bf16_kernels(machine: Machine) -> bool:

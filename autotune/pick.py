@@ -172,6 +172,10 @@ def _verdict(trial: Trial, candidates: Sequence[Trial], slo: SLO) -> _Verdict:
     judged = [_judge(limit, trial, reference) for limit in slo.limits]
     if alike is not None and P50.column in _values(alike) and trial.origin != "baseline":
         judged.append(_judge_speed(trial, alike))
+    elif reference is not None and trial.origin != "baseline":
+        batch = trial.configuration.get("batch")
+        detail = f"the baseline was not measured at batch {batch}"
+        judged.append((Check(NOT_SLOWER, P50.column, None, math.nan, False, detail), math.inf))
     checks = tuple(check for check, _ in judged)
     return _Verdict(trial, checks, max((violation for _, violation in judged), default=0.0))
 

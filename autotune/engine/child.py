@@ -23,7 +23,7 @@ INPUTS = 64
 def main(path: str) -> None:
     """Measure what the request says; the answer holds columns and facts, or the error's words."""
     request = json.loads(Path(path).read_text())
-    _die_with(request["parent"])
+    die_with(request["parent"])
     os.sched_setaffinity(0, request["cores"])
     from autotune.errors import AutotuneError
 
@@ -35,7 +35,7 @@ def main(path: str) -> None:
     Path(request["answer"]).write_text(json.dumps(answer))
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Let the kernel end this process when the worker that started it ends, killed or not.
 
     Otherwise it would go on measuring on a lane that is no longer its own.
@@ -53,13 +53,13 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
     from autotune.measure import loop, memory, statistics
 
     batch, threads = int(request["batch"]), int(request["threads"])
-    x = arrays.read(Path(request["data"]), "test")
+    x = arrays.read(Path(request["data"]), "test", limit=INPUTS * batch)
     count = max(16, min(INPUTS, len(next(iter(x.values()))) // batch))
     inputs = [arrays.rows(x, i * batch, batch) for i in range(count)]
     backend = plugins.load("backends", request["backend"])
     for library in backend.libraries:
         _import(library)
-    before = memory.peak_rss_bytes()
+    before = memory.rss_bytes() if memory.reset_peak() else memory.peak_rss_bytes()
     start = time.perf_counter()
     with backend.open(Path(request["artifact"]), request["settings"], batch, threads) as session:
         run = session.run
@@ -81,10 +81,10 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _settings(effort: dict[str, float]) -> Any:
+def _settings(effort: dict[str, Any]) -> Any:
     from autotune.measure.loop import LoopSettings
 
-    return LoopSettings(precision=effort["precision"], min_s=effort["min_s"], max_s=effort["max_s"])
+    return LoopSettings(**effort)
 
 
 def _import(distribution: str) -> None:

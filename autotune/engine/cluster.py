@@ -74,7 +74,7 @@ def machines(targets: Sequence[Target]) -> Mapping[str, Machine]:
     import ray
 
     def look() -> Machine:
-        return hardware.machine()
+        return hardware.whole_machine()
 
     ask = ray.remote(num_cpus=0, max_retries=0)(look)
     refs = {t.name: ask.options(resources={t.resource: 0.001}).remote() for t in targets}

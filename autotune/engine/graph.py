@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ class Handle:
     result: Result | None = None
 
 
+TRIES = 2
+"""So often a stage whose worker died is begun in a session; one that took too long only once."""
+
+
 class Graph:
     """Stages under way and done, by key.
 
@@ -47,6 +52,7 @@ class Graph:
         self._targets = targets
         self._memo: dict[str, Handle] = {}
         self._deaths: dict[str, str] = {}
+        self._tries: Counter[str] = Counter()
         self._task = ray.remote(max_retries=0)(execute.run)
 
     def submit(self, stage: Stage) -> Handle:
@@ -74,6 +80,14 @@ class Graph:
     def pending(self, stage: Stage) -> bool:
         """Whether asking for the stage would start it: it is neither stored nor under way."""
         return stage.key not in self._memo and not self.store.has(stage.key)
+
+    def broken(self, stages: Iterable[Stage]) -> Result | None:
+        """The failure that one of these stages has met already and would meet again, or None."""
+        for stage in stages:
+            handle = self._memo.get(stage.key)
+            if handle is not None and handle.result is not None and not handle.result.ok:
+                return handle.result
+        return None
 
     def stage_seconds(self, stages: Iterable[Stage]) -> dict[str, float]:
         """Seconds each stage took when it ran, by name, of those the store holds."""
@@ -119,12 +133,13 @@ class Graph:
         }
 
     def _finish(self, handle: Handle) -> None:
-        """Keep the result; a stage whose worker died is forgotten, so that a later trial tries."""
+        """Keep the result; a stage whose worker died is forgotten once, to be tried later."""
         try:
             result: Result = self._ray.get(handle.ref)
         except self._ray.exceptions.RayError as error:
             result = self._lost(handle.stage, error)
-            self._memo.pop(handle.stage.key, None)
+            if self._tries[result.key] < TRIES:
+                self._memo.pop(handle.stage.key, None)
         handle.ref = None
         handle.result = result
         if result.executed and result.key == handle.stage.key:
@@ -138,10 +153,16 @@ class Graph:
         if first.key not in self._deaths:  # the same words for all that depend on it
             self._deaths[first.key] = self._words(first, error)
         executed = first.key == stage.key
-        return Result(first.key, first.name, executed=executed, error=self._deaths[first.key])
+        seconds = first.timeout_s if self._tries[first.key] >= TRIES else 0.0
+        began = time.time() - seconds
+        words = self._deaths[first.key]
+        return Result(first.key, first.name, executed, seconds, began, error=words)
 
     def _words(self, stage: Stage, error: Exception) -> str:
+        """Why a worker died; each death is counted, one that ran out of time for good."""
+        self._tries[stage.key] += 1
         if execute.overdue(stage, self.store.root):
+            self._tries[stage.key] = TRIES
             return f"took longer than {stage.timeout_s:g} s and was ended"
         if isinstance(error, self._ray.exceptions.OutOfMemoryError):
             return "ran out of memory and was ended"

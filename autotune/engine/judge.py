@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BATCH = 50
 """The one batch at which accuracy is measured; the last one is filled up from the start."""
-SCORES = "scores.npy"
+SCORES = "scores.{}.npy"
 
 
 def accuracy(context: StageContext) -> Mapping[str, Any]:
@@ -48,7 +48,9 @@ def accuracy(context: StageContext) -> Mapping[str, Any]:
     columns = {}
     for word, source in context.parameters["metrics"].items():
         columns[word] = score(metric(source), word, outputs, labels)
-    _save_scores(context, outputs, labels)
+        parts = metric(source).per_sample(outputs, labels)
+        if parts is not None:
+            np.save(context.out / SCORES.format(word), np.asarray(parts, dtype=np.float64))
     size = sum(p.stat().st_size for p in artifact.iterdir() if p.suffix in _SHIPPED)
     return {"columns": columns, "runtime": facts, "check": dict(kept), "size_bytes": size}
 
@@ -66,9 +68,13 @@ def _predict(run: Any, x: Mapping[str, arrays.Array]) -> Floats:
 def _really(precision: str, facts: Mapping[str, Any]) -> None:
     """Refuse a runtime that fell back from the precision asked for."""
     kernels = facts["kernels"]
-    if precision != "fp32" and kernels and not kernels.get(precision):
+    heavy = sum(kernels.values())
+    if precision != "fp32" and 2 * kernels.get(precision, 0) < heavy:
         ran = ", ".join(f"{n} {word}" for word, n in kernels.items() if n)
-        raise StageError(f"asked for {precision}, but the runtime executes {ran} kernels")
+        raise StageError(
+            f"asked for {precision}, but of the convolutions and matrix products that the "
+            f"runtime executes most are not: {ran}"
+        )
 
 
 def metric(source: Mapping[str, Any]) -> Metric:
@@ -95,17 +101,6 @@ def score(
         interval = statistics.wilson(int(parts.sum()), len(parts))
         low, high = interval.low, interval.high
     return {"value": float(value), "low": low, "high": high}
-
-
-def _save_scores(
-    context: StageContext, outputs: Floats, labels: NDArray[np.generic] | None
-) -> None:
-    """Per-sample scores of the first metric that has them, for paired comparisons."""
-    for source in context.parameters["metrics"].values():
-        parts = metric(source).per_sample(outputs, labels)
-        if parts is not None:
-            np.save(context.out / SCORES, np.asarray(parts, dtype=np.float64))
-            return
 
 
 class _UserMetric:
@@ -135,7 +130,7 @@ class _UserMetric:
         return None
 
 
-def scores(artifact: Path) -> NDArray[np.float64] | None:
-    """Per-sample scores of an accuracy artifact, shape (samples,); None where it has none."""
-    path = artifact / SCORES
+def scores(artifact: Path, word: str) -> NDArray[np.float64] | None:
+    """Per-sample scores of a metric, shape (samples,); None where it has none."""
+    path = artifact / SCORES.format(word)
     return np.load(path) if path.exists() else None

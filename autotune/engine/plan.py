@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from autotune import plugins
@@ -40,12 +40,16 @@ class Effort:
     Attributes:
         precision: Relative half-width of the p50's interval at which it may end.
         min_s, max_s: Bounds of its measuring time, in seconds.
+        tail_below_ms: A model whose median is not above it is measured on, up to ``tail_max_s``,
+            until the p99 has an upper bound: an SLO limits it.
         timeout_s: When a stage of any kind is killed.
     """
 
     precision: float = 0.01
     min_s: float = 0.4
     max_s: float = 1.2
+    tail_below_ms: float | None = None
+    tail_max_s: float = 10.0
     timeout_s: float = 600.0
 
 
@@ -91,7 +95,6 @@ def plan(
         },
         inputs=(artifact, subject.data, _reference(network, subject)),
         libraries=_libraries(configuration),
-        timeout_s=effort.timeout_s,
     )
     latency = _latency(configuration, artifact, subject, target, effort)
     structure = _structure(configuration, subject, effort)
@@ -99,7 +102,18 @@ def plan(
     if structure is not None:
         shaped = backend.stages(configuration, structure, subject.data)
         proxy = _latency(configuration, shaped, subject, target, effort)
-    return Plan(network, accuracy, latency, proxy)
+    timed = {"timeout_s": effort.timeout_s}
+    return Plan(
+        _all(network, timed),
+        _all(accuracy, timed),
+        _all(latency, timed),
+        _all(proxy, timed) if proxy is not None else None,
+    )
+
+
+def _all(stage: Stage, changes: Mapping[str, Any]) -> Stage:
+    """The stage and all before it with what is not in their keys changed."""
+    return replace(stage, inputs=tuple(_all(s, changes) for s in stage.inputs), **changes)
 
 
 def _latency(
@@ -122,7 +136,6 @@ def _latency(
         libraries=_libraries(configuration),
         hints={"target": asdict(target)},
         lane=target.name,
-        timeout_s=effort.timeout_s,
     )
 
 
@@ -182,7 +195,6 @@ def _technique(
         parameters=parameters,
         inputs=tuple(inputs),
         libraries=tuple(plugins.version(library) for library in technique.libraries),
-        timeout_s=effort.timeout_s,
     )
 
 

@@ -48,6 +48,8 @@ class LoopSettings:
     max_s: float = 3.0
     precision: float = 0.01
     give_up_above_ms: float | None = None
+    tail_below_ms: float | None = None
+    tail_max_s: float = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +143,10 @@ def _measure(
     """Blocks of samples until they decide: the samples, if they are precise, if they lost."""
     begin = time.perf_counter_ns()
     deadline = begin + round(settings.max_s * 1e9)
+    wanted = settings.tail_below_ms
+    tailed = wanted is not None and typical / 1e6 <= wanted
+    if tailed:
+        deadline = begin + round(settings.tail_max_s * 1e9)
     blocks: list[Samples] = []
     precise = gave_up = False
     for size in _block_sizes(settings):
@@ -156,8 +162,11 @@ def _measure(
             len(samples) >= settings.min_calls
             and time.perf_counter_ns() - begin >= settings.min_s * 1e9
         )
-        spent = len(block) < size or time.perf_counter_ns() + typical * group > deadline
-        if gave_up or spent or (precise and enough):
+        now = time.perf_counter_ns()
+        spent = len(block) < size or now + typical * group > deadline
+        told = not tailed or statistics.quantile(samples / 1e6, 0.99).high is not None
+        done = (precise and enough) or now - begin >= settings.max_s * 1e9
+        if gave_up or spent or (told and done):
             break
     return samples, precise, gave_up
 

@@ -39,6 +39,9 @@ function checksOf(trials, trial, limits) {
   if (alike && trial.origin !== "baseline") {
     const limit = { column: P50, at_most: true, bound: p50Of(alike), relative: "", exact: true, text: "not slower than the baseline" };
     checks.push(checkLimit(trial, limit, any));
+  } else if (any && trial.origin !== "baseline") {
+    const limit = { column: P50, at_most: true, bound: null, relative: "", exact: true, text: "not slower than the baseline" };
+    checks.push({ limit, value: null, bound: null, met: false, excess: Infinity });
   }
   return checks;
 }

@@ -14,15 +14,18 @@ from autotune.search import account
 from autotune.search.pipeline import Pipeline
 from autotune.search.propose import Proposal, Proposer
 from autotune.search.starts import baselines, experts
+from autotune.slo import QUANTITIES
 from autotune.space import Configuration
 from autotune.spec import Spec
 from autotune.store.journal import Journal
 from autotune.target import Target
-from autotune.trial import Trial
+from autotune.trial import Rejected, Trial
 
 POLL_S = 0.5
 AHEAD = 4
 """Trials in flight beyond one per lane and preparing core."""
+REJECTED = 4
+"""So many times the budget may be rejected because of earlier failures before a search gives up."""
 FINISH_S = 5.0
 """Kept back from the time budget for what comes after the last trial: tables and report."""
 
@@ -45,6 +48,18 @@ def in_flight(targets: Sequence[Target]) -> int:
     return sum(target.lanes for target in targets) + cores + AHEAD
 
 
+def counts(trial: Trial) -> bool:
+    """Whether a trial counts against the budget: it ended, and not before it began."""
+    return trial.outcome is not None and not isinstance(trial.outcome, Rejected)
+
+
+def effort(spec: Spec) -> Effort:
+    """How long to measure: where the SLO limits the p99, until that can be told."""
+    p99 = QUANTITIES["latency_p99"]
+    limits = [lim.bound for lim in spec.slo.limits if lim.quantity == p99 and not lim.relative]
+    return Effort(timeout_s=spec.stage_timeout_s, tail_below_ms=min(limits, default=None))
+
+
 class Driver:
     """One session of a search.
 
@@ -56,6 +71,7 @@ class Driver:
         history: What earlier sessions of the run tried, finished and not.
         used_s: The time they took, which counts against the budget.
         began: When this session began (``time.monotonic``).
+        stopped: Whether to end soon; what is under way is given up, everything measured is kept.
         log: Gets a line for every stage and trial that ended.
         planner: From a configuration to its stages, in the place of ``engine.plan``.
     """
@@ -70,20 +86,20 @@ class Driver:
         *,
         used_s: float = 0.0,
         began: float | None = None,
+        stopped: Callable[[], bool] = lambda: False,
         log: Callable[[str], None] = lambda _: None,
         planner: Callable[[Configuration], Plan] | None = None,
     ) -> None:
         targets = {target.name: target for target in spec.targets}
-        effort = Effort(timeout_s=spec.stage_timeout_s)
         self._spec = spec
         self._journal = journal
         self._log = log
-        self._plan = planner or (lambda c: plan(c, subject, targets, effort))
+        self._plan = planner or (lambda c: plan(c, subject, targets, effort(spec)))
         self._ended: dict[int, Trial] = {t.number: t for t in history if t.outcome is not None}
         self._next = max((t.number for t in history), default=-1) + 1
         self._used_s = used_s
         self._began = time.monotonic() if began is None else began
-        self._stop = False
+        self._stopped = stopped
         self._pipeline = Pipeline(spec, graph, self._plan, log)
         self._propose = Proposer(
             spec.space,
@@ -104,8 +120,8 @@ class Driver:
         while not why or self._pipeline.running:
             if not why:
                 why = self._fill()
-            if self._time_left() <= 0 or self._stop:
-                why = "interrupted" if self._stop else "time"
+            if self._stopped() or self._time_left() <= 0:
+                why = "interrupted" if self._stopped() else "time"
                 self._pipeline.abandon()  # the journal knows that they began: a later session's
                 break
             observe(self._state())
@@ -114,10 +130,6 @@ class Driver:
                 self._keep(trial)
         observe(self._state())
         return why
-
-    def stop(self) -> None:
-        """End soon: trials under way are given up, everything measured is kept."""
-        self._stop = True
 
     def summary(self) -> dict[str, Any]:
         """Times and counts for the run's record."""
@@ -141,8 +153,11 @@ class Driver:
         """Start trials until enough are in flight; why no more will be, or ""."""
         running = self._pipeline.running
         while len(running) < in_flight(self._spec.targets):
-            if len(self._ended) + len(running) >= self._spec.budget.trials:
+            spent = sum(counts(trial) for trial in self._ended.values())
+            if spent + len(running) >= self._spec.budget.trials:
                 return "budget"
+            if len(self._ended) - spent > REJECTED * self._spec.budget.trials:
+                return "exhausted"
             if self._pipeline.costs.trial_s() > self._time_left():
                 return "time"
             proposal = self._propose(self._history(), cheap=self._pipeline.starving())
@@ -164,7 +179,11 @@ class Driver:
             }
         )
         trial = Trial(number, proposal.configuration, proposal.origin)
-        self._pipeline.start(trial, self._ended.values())
+        rejected = self._pipeline.reject(trial)
+        if rejected is not None:
+            self._keep(rejected)
+        else:
+            self._pipeline.start(trial, self._ended.values())
 
     def _keep(self, trial: Trial) -> None:
         """Write down how a trial ended."""

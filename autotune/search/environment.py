@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -26,3 +27,17 @@ def environment(spec: Spec) -> dict[str, Any]:
         "libraries": versions,
         "seed": spec.seed,
     }
+
+
+def same_measuring(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether figures measured in one environment hold in the other: machines and versions."""
+    return _measuring(one) == _measuring(other)
+
+
+def _measuring(environment: Mapping[str, Any]) -> list[Any]:
+    """What a latency hangs on: the lanes' processors, the versions."""
+    lanes = {
+        name: (t["lane_cores"], t["machine"]["cpu"], list(t["machine"]["flags"]))
+        for name, t in environment.get("targets", {}).items()
+    }
+    return [lanes, environment.get("libraries"), environment.get("autotune")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autotune.engine import judge
 from autotune.engine.execute import Result
@@ -16,20 +16,16 @@ from autotune.store.artifacts import Store
 from autotune.target import Target
 from autotune.trial import Completed, Estimate, Failed, Measurement, Outcome
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 
 @dataclass(frozen=True)
 class Bench:
-    """What every outcome is made with: the store, the first metric's word, the baseline's accuracy.
+    """What every outcome is made with: the store, the metrics' words, the baseline's accuracy.
 
     ``baseline`` is the stage of the given model's accuracy, which drops are told against.
     """
 
     store: Store
-    word: str
+    words: tuple[str, ...]
     baseline: Handle
 
 
@@ -81,18 +77,17 @@ def latency_columns(latency: Result, target: Target) -> dict[str, Estimate]:
 
 
 def _drop(accuracy: Result, bench: Bench) -> dict[str, Estimate]:
-    """How far the metric lies below the baseline's, paired over the test samples (95 %)."""
-    mine = _scores(accuracy, bench.store)
-    theirs = _scores(bench.baseline.result, bench.store)
-    if mine is None or theirs is None:
-        return {}
-    found = paired_difference(theirs, mine)
-    return {f"{bench.word}_drop": found}
-
-
-def _scores(result: Result | None, store: Store) -> NDArray[np.float64] | None:
-    folder = store.open(result.key) if result is not None and result.ok else None
-    return judge.scores(folder) if folder is not None else None
+    """How far each metric lies below the baseline's, paired over the test samples (95 %)."""
+    ours, baseline = bench.store.open(accuracy.key), bench.baseline.result
+    theirs = bench.store.open(baseline.key) if baseline is not None and baseline.ok else None
+    drops: dict[str, Estimate] = {}
+    if ours is None or theirs is None:
+        return drops
+    for word in bench.words:
+        mine, given = judge.scores(ours, word), judge.scores(theirs, word)
+        if mine is not None and given is not None:
+            drops[f"{word}_drop"] = paired_difference(given, mine)
+    return drops
 
 
 def _columns(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Estimate]:

@@ -19,7 +19,7 @@ from autotune.search.starts import baselines
 from autotune.space import Configuration
 from autotune.spec import Spec
 from autotune.target import Target
-from autotune.trial import Completed, Outcome, Trial
+from autotune.trial import Completed, Outcome, Rejected, Trial
 
 BACKLOG_S = 3.0
 """With so much work waiting for the cores, an idle lane is given what needs it alone."""
@@ -66,6 +66,15 @@ class Pipeline:
         self._planner = planner
         self._log = log
         self._targets = {target.name: target for target in spec.targets}
+
+    def reject(self, trial: Trial) -> Trial | None:
+        """The trial as rejected, where a stage it needs has failed in an earlier one; else None."""
+        found = self._graph.broken(self._planner(trial.configuration).chain())
+        if found is None:
+            return None
+        return replace(
+            trial, outcome=Rejected(f"as in an earlier trial, {found.stage}: {found.error}")
+        )
 
     def start(self, trial: Trial, ended: Iterable[Trial]) -> None:
         """Begin a trial: with its structure's latency where training costs much more than that."""
@@ -159,8 +168,9 @@ class Pipeline:
         if found is None:
             return None
         if found.ok:  # one that failed is tried for real, so that the trial says why
-            objectives, metrics = self._spec.objectives, self._spec.metrics
-            stopped = prospect.hopeless(found, target, ended, objectives, metrics)
+            objectives, metrics = prospect.counting(self._spec), self._spec.metrics
+            rivals = [t for t in ended if self._target(t) == target]
+            stopped = prospect.hopeless(found, target, rivals, objectives, metrics)
             if stopped is not None:
                 return stopped
         self._submit(running)
@@ -192,7 +202,7 @@ class Pipeline:
         """What outcomes are made with; the baseline's accuracy is asked for if it is not there."""
         first = self._planner(baselines(self._spec)[0])
         baseline = self._graph.submit(first.accuracy)
-        return Bench(self._graph.store, next(iter(self._spec.metrics)), baseline)
+        return Bench(self._graph.store, tuple(self._spec.metrics), baseline)
 
     def _target(self, trial: Trial) -> Target:
         name = str(trial.configuration.get("target", self._spec.targets[0].name))

@@ -10,6 +10,7 @@ from autotune.engine.execute import Result
 from autotune.front import non_dominated
 from autotune.search.outcome import latency_columns
 from autotune.slo import Direction
+from autotune.spec import Spec
 from autotune.target import Target
 from autotune.trial import Estimate, Stopped, Trial
 
@@ -47,6 +48,13 @@ def hopeless(
         return None
     told = ", ".join(f"{column} {value:.4g}" for column, value in best.items())
     return Stopped(f"trial {rival.number} is better than it could become ({told})", best)
+
+
+def counting(spec: Spec) -> dict[str, Direction]:
+    """Every column that a pick may hang on: the objectives, and what the SLO limits."""
+    limited = [limit.quantity for limit in spec.slo.limits]
+    limited += [spec.slo.objective] if spec.slo.objective else []
+    return {**spec.objectives, **{q.column: q.direction for q in limited}}
 
 
 def _better_end(estimate: Estimate, direction: Direction) -> float:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGINT, signal
 from typing import Any
@@ -16,15 +15,18 @@ from autotune.engine import intake
 from autotune.engine.cluster import cluster, machines
 from autotune.engine.graph import Graph
 from autotune.engine.plan import Subject
-from autotune.errors import RunFolderError
+from autotune.errors import RunFolderError, UserError
 from autotune.runfolder import RunData
-from autotune.search.driver import Driver, Observer
-from autotune.search.environment import environment
+from autotune.search.driver import Driver, Observer, counts
+from autotune.search.environment import environment, same_measuring
 from autotune.search.estimate import Estimate, estimate
 from autotune.spec import Spec, collapsed, on_machines
 from autotune.store.artifacts import Store
 from autotune.store.journal import Journal
 from autotune.task import CodeRef
+from autotune.training.usercode import fingerprint
+from autotune.training.usercode import sources as code_of
+from autotune.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,13 @@ class Session:
 
 def complete(spec: Spec, earlier: RunData) -> bool:
     """Whether an earlier session has spent the budget on the same code, so that nothing is left."""
-    finished = sum(trial.outcome is not None for trial in earlier.trials)
+    finished = sum(counts(trial) for trial in earlier.trials)
     spent = finished >= spec.budget.trials or earlier.summary.get("why") == "exhausted"
     asked = spec.budget.seconds
     late = asked is not None and asked <= float(earlier.summary.get("budget_s") or 0.0)
     late = late and earlier.summary.get("why") == "time"
-    return (spent or late) and _recorded(earlier, "code") == intake.code(spec.model)
+    here = same_measuring(earlier.environment, environment(spec))
+    return here and (spent or late) and _recorded(earlier, "files") == _files(spec)
 
 
 def hold(session: Session, journal: Journal, earlier: RunData) -> str:
@@ -78,6 +81,11 @@ def hold(session: Session, journal: Journal, earlier: RunData) -> str:
     Raises:
         UserError: What the user's code, the machine or the run folder has wrong.
     """
+    with _interruptible() as stopped:
+        return _hold(session, journal, earlier, stopped)
+
+
+def _hold(session: Session, journal: Journal, earlier: RunData, stopped: Callable[[], bool]) -> str:
     began = time.monotonic()
     spec = session.spec
     process = intake.start(spec.model, spec.data, sources(spec), session.store)
@@ -85,7 +93,15 @@ def hold(session: Session, journal: Journal, earlier: RunData) -> str:
         with cluster(spec.targets, session.address, session.store) as where:
             if session.address is not None:
                 spec = on_machines(spec, machines(spec.targets))
-            subject, facts = intake.finish(process, spec.seed)
+            try:
+                subject, facts = intake.finish(process, spec.seed)
+            except UserError:
+                if not stopped():
+                    raise
+            if stopped():
+                closed = {"event": "close", "at": time.time(), "why": "interrupted"}
+                journal.append({**closed, "summary": dict(earlier.summary)})
+                return "interrupted"
             _same_subject(earlier, subject, session.folder)
             _open(session, spec, journal, subject, facts, earlier)
             graph = Graph(Store(session.store), where, {t.name: t for t in spec.targets})
@@ -94,14 +110,15 @@ def hold(session: Session, journal: Journal, earlier: RunData) -> str:
                 subject,
                 graph,
                 journal,
-                earlier.trials,
+                _valid(earlier, environment(spec)),
                 used_s=used_s(earlier),
                 began=began,
+                stopped=stopped,
                 log=_logger(session.folder / "log.txt"),
             )
             return _drive(driver, journal, session.observe)
     finally:
-        _end(process)
+        intake.end(process)
 
 
 def ahead(
@@ -114,6 +131,16 @@ def ahead(
     dead = () if grid is None else collapsed(spec.space, grid)
     expected = estimate(spec, subject, facts)
     return Opening(spec, folder, size, removed, dead, expected, finished)
+
+
+def _valid(earlier: RunData, now: Mapping[str, Any]) -> tuple[Trial, ...]:
+    """The trials as far as they hold here: on another machine all are to be measured again.
+
+    Their artifacts stay; only what was measured has the machine and the versions in its key.
+    """
+    if not earlier.trials or same_measuring(earlier.environment, now):
+        return earlier.trials
+    return tuple(replace(t, outcome=None, executed=()) for t in earlier.trials)
 
 
 def used_s(earlier: RunData) -> float:
@@ -133,10 +160,20 @@ def sources(spec: Spec) -> dict[str, Any]:
     for word, metric in spec.metrics.items():
         if isinstance(metric.name, CodeRef):
             file, name = metric.name.file, metric.name.name
-            found[word] = {"file": file, "name": name, "direction": metric.direction}
+            code = fingerprint(code_of(Path(file)))
+            found[word] = {"file": file, "name": name, "direction": metric.direction, "code": code}
         else:
             found[word] = {"plugin": metric.name}
     return found
+
+
+def _files(spec: Spec) -> str:
+    """A hash over every file of the user's that a run reads: model, data, metrics, weights."""
+    files = [spec.data.file, spec.model.factory.file if spec.model.factory else None]
+    files += [m.name.file for m in spec.metrics.values() if isinstance(m.name, CodeRef)]
+    found = {path for file in files if file for path in code_of(Path(file))}
+    found |= {Path(file) for file in (spec.model.weights, spec.model.onnx) if file}
+    return fingerprint(tuple(sorted(found)))
 
 
 def _open(
@@ -152,9 +189,11 @@ def _open(
     keys = {
         "code": subject.source.parameters["code"],
         "data": subject.data.parameters["fingerprint"],
+        "files": _files(spec),
     }
     opened = {"event": "open", "at": time.time(), "environment": environment(spec)}
-    journal.append({**opened, "subject": keys, "facts": dict(facts)})
+    artifacts = [subject.source.key, subject.data.key]
+    journal.append({**opened, "subject": keys, "artifacts": artifacts, "facts": dict(facts)})
     notes = [*spec.notes, *opening.collapsed]
     space = {"size": opening.size, "removed": dict(opening.removed), "notes": notes}
     journal.append({"event": "space", **space})
@@ -164,8 +203,7 @@ def _open(
 def _drive(driver: Driver, journal: Journal, observe: Observer) -> str:
     why = "failed"
     try:
-        with _interruptible(driver):
-            why = driver.run(observe)
+        why = driver.run(observe)
     finally:
         summary = driver.summary()
         journal.append({"event": "close", "at": time.time(), "why": why, "summary": summary})
@@ -173,19 +211,20 @@ def _drive(driver: Driver, journal: Journal, observe: Observer) -> str:
 
 
 @contextmanager
-def _interruptible(driver: Driver) -> Iterator[None]:
-    """Let the first Ctrl-C stop the driver cleanly; a second one is an ordinary interrupt."""
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed: the first one is only noted, a second one interrupts."""
+    pressed: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: False
         return
 
     def once(number: int, frame: object) -> None:
-        driver.stop()
+        pressed.append(number)
         signal(SIGINT, before)
 
     before = signal(SIGINT, once)
     try:
-        yield
+        yield lambda: bool(pressed)
     finally:
         signal(SIGINT, before)
 
@@ -222,9 +261,3 @@ def _logger(path: Path) -> Callable[[str], None]:
             file.write(f"{stamp} {text}\n")
 
     return log
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        process.kill()
-        process.communicate()

@@ -45,7 +45,7 @@ def experts(spec: Spec) -> tuple[Configuration, ...]:
 def _baseline(spec: Spec, target: Target, batch: Scalar) -> Configuration:
     backend = "torch" if spec.model.trainable else "onnxruntime"
     techniques = [k for k in spec.space.knobs if k.name.split(".")[0] not in (*_OURS, "ptq")]
-    gates = {k.name: _default(spec, k) for k in techniques if k.when == ALWAYS}
+    gates = {k.name: _untouched(spec, k) for k in techniques if k.when == ALWAYS}
     values: dict[str, Scalar] = {
         **gates,
         **{
@@ -60,8 +60,14 @@ def _baseline(spec: Spec, target: Target, batch: Scalar) -> Configuration:
         values["target"] = target.name
     try:
         return spec.space.configure(values)
-    except Infeasible:
+    except Infeasible:  # it need not be in the space: what hangs on nothing else, as it is
         return Configuration(tuple(sorted(values.items())))
+
+
+def _untouched(spec: Spec, knob: Knob) -> Scalar:
+    """The value that leaves the model as given, be it in the space or not."""
+    given = next((p.default for p in declared(spec, knob)), None)
+    return _default(spec, knob) if given is None else given
 
 
 def _default(spec: Spec, knob: Knob) -> Scalar:

@@ -71,6 +71,7 @@ def apply(
             pruning_ratio=float(settings["prune.ratio"]),
             round_to=int(settings["prune.round_to"]),
             ignored_layers=last,
+            num_heads=_heads(network),
         )
         pruner.step()
         after = network(*example)
@@ -88,6 +89,14 @@ def structure(
 ) -> tuple[nn.Module, Mapping[str, Scalar]]:
     """The same: how many channels go hangs on the ratio, only which ones on the weights."""
     return apply(network, settings, context)
+
+
+def _heads(network: nn.Module) -> dict[nn.Module, int]:
+    """The heads of every attention layer, so that its width stays a multiple of them."""
+    from torch import nn
+
+    kinds = nn.MultiheadAttention
+    return {m: m.num_heads for m in network.modules() if isinstance(m, kinds)}
 
 
 def _output_layers(network: nn.Module, example: tuple[object, ...]) -> list[nn.Module]:

@@ -1,12 +1,13 @@
 """The loop, on real calls and the real clock."""
 
+import dataclasses
 import gc
 import time
 
 import numpy as np
 import pytest
 
-from autotune.measure import latency_columns
+from autotune.measure import latency_columns, statistics
 from autotune.measure.loop import LoopSettings, clock_overhead_ns, time_calls
 
 
@@ -144,3 +145,17 @@ def test_the_collector_is_off_inside_and_as_before_afterwards(was_on):
 
 def test_the_clock_is_read_in_well_under_a_hundredth_of_a_millisecond():
     assert 1 <= clock_overhead_ns() < 10_000
+
+
+def test_a_wanted_p99_is_measured_until_it_can_be_told():
+    def call(_):
+        time.sleep(0.002)
+
+    short = LoopSettings(warmup_max_s=0.1, min_s=0.05, max_s=0.2)
+    assert statistics.quantile(time_calls(call, settings=short).samples_ns / 1e6, 0.99).high is None
+    wanted = dataclasses.replace(short, tail_below_ms=50.0)
+    told = time_calls(call, settings=wanted)
+    assert statistics.quantile(told.samples_ns / 1e6, 0.99).high is not None
+    assert told.seconds < 10
+    hopeless = dataclasses.replace(short, tail_below_ms=0.5)
+    assert time_calls(call, settings=hopeless).seconds < 0.6

@@ -72,3 +72,9 @@ def test_a_run_stops_what_cannot_matter_before_it_is_trained(tiny, tmp_path, mon
     kept = [t for t in run.data.trials if trained & set(t.stage_seconds) and t.measurement]
     assert kept
     assert (run.trials["outcome"] == "stopped").sum() == len(stopped)
+
+
+def test_what_the_slo_limits_counts_too(tiny):
+    spec = autotune.load(tiny / "space.yaml", {"slo": ["latency_p99 <= 5ms", "minimize size"]})
+    assert {"latency_p99_ms", "size_bytes"} <= set(prospect.counting(spec))
+    assert set(spec.objectives) <= set(prospect.counting(spec))

@@ -45,3 +45,16 @@ def test_every_knob_of_a_plugin_is_declared_once(tiny):
     shared = {"batch", "threads", "precision", "backend", "target"}
     for knob in spec.space.knobs:
         assert len(declared(spec, knob)) == (0 if knob.name in shared else 1), knob.name
+
+
+def test_the_baseline_is_the_model_as_given_also_where_the_space_leaves_it_out(tiny):
+    given = load(tiny / "space.yaml").model.args
+    name, value = next(iter(given.items()))
+    spec = load(
+        tiny / "space.yaml",
+        {f"space.student.{name}": value // 2, "space.prune.structure": "channel"},
+    )
+    for point in baselines(spec):
+        assert point[f"student.{name}"] == value
+        assert point["prune.structure"] == "none"
+        assert not any(knob.startswith(("distill.", "finetune.")) for knob in point)

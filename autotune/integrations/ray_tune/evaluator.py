@@ -11,9 +11,10 @@ from typing import Any
 
 from autotune.engine.cluster import Cluster
 from autotune.engine.graph import Graph, Handle
-from autotune.engine.plan import Effort, Plan, Subject, plan
+from autotune.engine.plan import Plan, Subject, plan
 from autotune.errors import Infeasible, MachineError
 from autotune.integrations.ray_tune.space import configuration, literal
+from autotune.search.driver import effort
 from autotune.search.outcome import Bench, fatal, outcome
 from autotune.search.starts import baselines
 from autotune.space import Configuration
@@ -84,8 +85,7 @@ class Evaluator:
 
     def _wait(self, trial: Trial, stages: Plan, accuracy: Handle, latency: Handle) -> Outcome:
         name = str(trial.configuration.get("target", self._spec.targets[0].name))
-        word = next(iter(self._spec.metrics))
-        bench = Bench(self._graph.store, word, self._baseline)
+        bench = Bench(self._graph.store, tuple(self._spec.metrics), self._baseline)
         while True:
             with self._lock:
                 self._graph.step(0)
@@ -97,5 +97,4 @@ class Evaluator:
             time.sleep(POLL_S)
 
     def _plan(self, point: Configuration) -> Plan:
-        effort = Effort(timeout_s=self._spec.stage_timeout_s)
-        return plan(point, self._subject, self._targets, effort)
+        return plan(point, self._subject, self._targets, effort(self._spec))

@@ -66,9 +66,7 @@ def trainable(spec: Spec, store: Path | str, address: str | None = None) -> Iter
             finally:
                 ray.kill(evaluator)
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+        intake.end(process)
 
 
 def _start(spec: Spec, subject: Subject, root: Path, where: Cluster) -> Any:
