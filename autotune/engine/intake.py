@@ -1,7 +1,7 @@
 """Take in the user's model and data: run their code once, check it, keep the result as artifacts.
 
-A process of its own (``python -m autotune.engine.intake`` and the request) does it, beside the
-start of the cluster; the driver never imports the user's file, nor torch.
+A process of its own (``python -m autotune.engine.intake`` and the request's file) does it,
+beside the start of the cluster; the driver never imports the user's file, nor torch.
 """
 
 from __future__ import annotations
@@ -10,104 +10,177 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from autotune.artifact import Stage
 from autotune.contracts import StageContext
 from autotune.conversion import arrays
-from autotune.engine import build, parts
+from autotune.engine import build, given, parts
+from autotune.engine.child import die_with
 from autotune.engine.plan import Subject
-from autotune.errors import TaskError, UserError
-from autotune.plugins import version
+from autotune.errors import MachineError, TaskError, UserError
 from autotune.store.artifacts import Store
 from autotune.task import CodeRef, ModelSource
 
+TIMEOUT_S = 600.0
+"""How long the user's code may take, as for a stage."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Taking in under way: the process, its folder (request, answer, what it says), its start."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    place: str
+    began: float
+
 
 def start(
-    model: ModelSource, data: CodeRef, metrics: Mapping[str, Any], store: Path
-) -> subprocess.Popen[str]:
-    """Begin taking in; ``finish`` waits for it."""
-    request = json.dumps(
-        {
-            "model": dataclasses.asdict(model),
-            "data": dataclasses.asdict(data),
-            "metrics": dict(metrics),
-            "store": str(store),
-        }
-    )
-    return subprocess.Popen(
-        [sys.executable, "-m", "autotune.engine.intake", request],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    model: ModelSource,
+    data: CodeRef,
+    metrics: Mapping[str, Any],
+    store: Path,
+) -> Intake:
+    """Begin taking in; ``finish`` waits for it, ``end`` gives it up.
+
+    The process has a session of its own, answers through a file and prints to one: what the
+    user's code prints, replaces or leaves running cannot disturb the answer.
+
+    Raises:
+        MachineError: The store's path is no folder.
+    """
+    if store.exists() and not store.is_dir():
+        raise MachineError("it is a file", place=str(store), remedy="name a folder with --store")
+    folder = Path(tempfile.mkdtemp(prefix="autotune-intake-"))
+    request = {
+        "model": dataclasses.asdict(model),
+        "data": dataclasses.asdict(data),
+        "metrics": dict(metrics),
+        "store": str(store),
+        "answer": str(folder / _ANSWER),
+        "parent": os.getpid(),
+    }
+    (folder / _REQUEST).write_text(json.dumps(request))
+    with (folder / _ERRORS).open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "autotune.engine.intake", str(folder / _REQUEST)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+        )
+    place = model.onnx or (model.factory.file if model.factory else data.file)
+    return Intake(process, folder, place, time.monotonic())
 
 
-def finish(process: subprocess.Popen[str], seed: int) -> tuple[Subject, Mapping[str, Any]]:
+def finish(
+    intake: Intake, seed: int, timeout_s: float = TIMEOUT_S
+) -> tuple[Subject, Mapping[str, Any]]:
     """The subject, and facts about it (samples of each part, parameters).
 
     Raises:
         UserError: What the user's code does wrong, with its place.
-        TaskError: It ended the process.
+        TaskError: It ended the process, or took longer than ``timeout_s`` from the start.
     """
-    output, errors = process.communicate()
-    lines = [line for line in output.splitlines() if line.startswith(_MARK)]
-    if not lines:
-        tail = " | ".join(errors.strip().splitlines()[-3:])
-        model = json.loads(cast("list[str]", process.args)[-1])["model"]
-        raise TaskError(
-            f"loading the model and data {_ended(process.returncode)}: {tail}",
-            place=model["onnx"] or model["factory"]["file"],
-            remedy="load the model and call the data's function by themselves in Python",
-        )
-    answer = json.loads(lines[-1].removeprefix(_MARK))
+    path = intake.folder / _ANSWER
+    try:
+        while intake.process.poll() is None and not path.exists():
+            if time.monotonic() - intake.began > timeout_s:
+                raise TaskError(
+                    f"data() or the model took longer than {timeout_s:g} s",
+                    place=intake.place,
+                    remedy="load the model and call the data's function by themselves in Python",
+                )
+            time.sleep(0.02)
+        if not path.exists():
+            raise TaskError(
+                f"loading the model and data {_ended(intake.process.returncode)}: {_tail(intake)}",
+                place=intake.place,
+                remedy="load the model and call the data's function by themselves in Python",
+            )
+        answer = json.loads(path.read_text())
+        with suppress(subprocess.TimeoutExpired):  # what the task runs at its exit is its own
+            intake.process.wait(timeout=_LEAVE_S)
+    finally:
+        end(intake)
     if "error" in answer:
-        raise UserError(answer["error"], place=answer["place"], remedy=answer["remedy"])
-    model = _model(answer["model"])
+        kind = MachineError if answer["kind"] == MachineError.__name__ else TaskError
+        raise kind(answer["error"], place=answer["place"], remedy=answer["remedy"])
+    model = given.read(answer["model"])
+    stages = given.source(model, answer["code"]), given.data(answer["data"])
     subject = Subject(
-        model, _source(model, answer["code"]), _data(answer["data"]), answer["metrics"], seed
+        model,
+        given.source(model, answer["code"]),
+        given.data(answer["data"]),
+        answer["metrics"],
+        seed,
     )
     return subject, answer["facts"]
+
+
+def end(intake: Intake) -> None:
+    """End the process and what it started, where it still runs, and remove its folder."""
+    if intake.process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(intake.process.pid, signal.SIGKILL)
+        intake.process.wait()
+    shutil.rmtree(intake.folder, ignore_errors=True)
+
+
+def _tail(intake: Intake) -> str:
+    with (intake.folder / _ERRORS).open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    return " | ".join(lines[-3:])
 
 
 def _ended(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
-_MARK = "autotune-intake:"
+_REQUEST, _ANSWER, _ERRORS = "request.json", "answer.json", "stderr.txt"
+_TAIL = 4000
+_LEAVE_S = 5.0
 
 
-def main(text: str) -> None:
-    """Take in what the request names and print the answer on one marked line."""
-    request = json.loads(text)
+def main(path: str) -> None:
+    """Take in what the request names and write the answer, whole or not at all."""
+    request = json.loads(Path(path).read_text())
+    die_with(request["parent"])
     try:
         answer = _take_in(request)
     except UserError as error:
-        answer = {"error": error.cause, "place": error.place, "remedy": error.remedy}
-    sys.stdout.write(f"\n{_MARK}{json.dumps(answer)}\n")
+        said = {"error": error.cause, "place": error.place, "remedy": error.remedy}
+        answer = {**said, "kind": type(error).__name__}
+    fresh = Path(request["answer"]).with_suffix(".new")
+    fresh.write_text(json.dumps(answer))
+    fresh.replace(request["answer"])
 
 
 def _take_in(request: dict[str, Any]) -> dict[str, Any]:
-    model = _model(request["model"])
-    store = Store(Path(request["store"]))
+    model = given.read(request["model"])
+    store = _store(Path(request["store"]))
     needs_labels = parts.needs_labels(request["metrics"])
     found = parts.load(CodeRef(**request["data"]), model, needs_labels)
-    data = _data(_fingerprint(found))
+    data = given.data(_fingerprint(found))
     if not store.open(data.key):
         _commit(store, data, lambda context: arrays.write(context.out, found))
-    hashed = code(model)
-    source = _source(model, hashed)
+    hashed = given.code(model)
+    source = given.source(model, hashed)
     if not store.open(source.key):
         _commit(store, source, build.given)
     shape = parts.rehearse(model, found, request["metrics"], _folder(store, source))
@@ -125,33 +198,16 @@ def _take_in(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _source(model: ModelSource, code: str) -> Stage:
-    runtime = "torch" if model.trainable else "onnxruntime"
-    return Stage(
-        name="model",
-        function="autotune.engine.build:given",
-        kind="network" if model.trainable else "onnx",
-        parameters={"model": dataclasses.asdict(model), "code": code},
-        libraries=(version(runtime),),
-    )
-
-
-def _data(fingerprint: str) -> Stage:
-    return Stage(
-        name="data",
-        function="autotune.engine.intake:main",
-        kind="data",
-        parameters={"fingerprint": fingerprint},
-    )
-
-
-def code(model: ModelSource) -> str:
-    """A hash over the task file, the modules beside it that it imports, and the weights."""
-    from autotune.training import usercode
-
-    files = usercode.sources(Path(model.factory.file)) if model.factory else ()
-    weights = tuple(Path(p) for p in (model.weights, model.onnx) if p)
-    return usercode.fingerprint((*files, *weights))
+def _store(root: Path) -> Store:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(
+            f"the store cannot be made: {error.strerror}",
+            place=str(root),
+            remedy="name a folder with --store",
+        ) from error
+    return Store(root)
 
 
 def _fingerprint(found: parts.Parts) -> str:
@@ -183,12 +239,6 @@ def _folder(store: Store, stage: Stage) -> Path:
 
 def _count(x: Mapping[str, arrays.Array]) -> int:
     return len(next(iter(x.values())))
-
-
-def _model(record: Mapping[str, Any]) -> ModelSource:
-    rest = dict(record)
-    factory = rest.pop("factory")
-    return ModelSource(factory=CodeRef(**factory) if factory else None, **rest)
 
 
 if __name__ == "__main__":

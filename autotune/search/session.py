@@ -11,7 +11,7 @@ from pathlib import Path
 from signal import SIGINT, signal
 from typing import Any
 
-from autotune.engine import intake
+from autotune.engine import given, intake
 from autotune.engine.cluster import cluster, machines
 from autotune.engine.graph import Graph
 from autotune.engine.plan import Subject

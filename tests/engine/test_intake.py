@@ -4,6 +4,7 @@ Each case is the tiny task with one thing made wrong.
 """
 
 import shutil
+import time
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -12,8 +13,8 @@ import torch
 from torch import nn
 
 from autotune.conversion import arrays
-from autotune.engine import intake
-from autotune.errors import UserError
+from autotune.engine import execute, given, intake
+from autotune.errors import MachineError, TaskError, UserError
 from autotune.store.artifacts import Store
 from autotune.task import CodeRef, ModelSource
 from autotune.training import network as networks
@@ -85,7 +86,7 @@ def test_the_keys_follow_code_weights_and_data(folder):
     state = torch.load(folder / "teacher.pt")
     torch.save({k: v * 1 for k, v in state.items()} | {"head.bias": state["head.bias"] + 1},
                folder / "teacher.pt")  # fmt: skip
-    assert intake.code(again.model) != again.source.parameters["code"]
+    assert given.code(again.model) != again.source.parameters["code"]
 
 
 @pytest.mark.parametrize(
@@ -248,3 +249,66 @@ def test_hashes_of_data_tell_dtype_shape_and_bytes(folder):
     found = {intake._fingerprint({"test": ({"x": form}, None)}) for form in forms}
     assert len(found) == len(forms)
     assert intake._fingerprint({"test": ({"y": x}, None)}) not in found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'import os; os.write(1, b"caf\\xe9\\n"); os.write(2, b"caf\\xe9\\n")',
+        'import atexit; atexit.register(print, "autotune-intake: bye")',
+        "import io, sys; sys.stdout = io.StringIO()",
+        'import subprocess; subprocess.Popen(["sleep", "20"])',
+        "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start()",
+    ],
+    ids=["bytes", "atexit", "stdout", "process", "thread"],
+)
+def test_what_the_task_prints_and_starts_does_not_matter(folder, code, monkeypatch):
+    monkeypatch.setattr(intake, "_LEAVE_S", 0.5)
+    began = time.monotonic()
+    _, facts = take(folder, code)
+    assert facts["samples"]["test"] == 96
+    assert time.monotonic() - began < 20
+
+
+def test_a_data_function_that_never_returns(folder):
+    code = "def other():\n    import time\n    time.sleep(60)"
+    process = intake.start(*request(folder, code, data="other"))
+    with pytest.raises(TaskError) as caught:
+        intake.finish(process, 0, timeout_s=4)
+    assert "took longer than 4 s" in told(caught.value).cause
+    assert process.process.poll() is not None
+    assert not process.folder.exists()
+
+
+def test_a_store_that_is_a_file(folder):
+    (folder / "store").touch()
+    with pytest.raises(MachineError) as caught:
+        intake.start(*request(folder))
+    assert told(caught.value).place == str(folder / "store")
+
+
+def test_a_store_that_cannot_be_a_folder(folder):
+    (folder / "store").touch()
+    model, data, metrics, _ = request(folder)
+    with pytest.raises(MachineError) as caught:
+        intake.finish(intake.start(model, data, metrics, folder / "store" / "in"), 0)
+    assert told(caught.value).place == str(folder / "store" / "in")
+
+
+def test_the_data_cannot_be_made_again_by_a_worker(folder, tmp_path):
+    subject, _ = take(folder)
+    empty = str(tmp_path / "empty")
+    result = execute.run(subject.data, empty, None, False)
+    assert result.fatal
+    assert "the data left the store" in result.error
+
+
+def test_the_model_is_made_again_only_from_the_same_code(folder, tmp_path):
+    subject, _ = take(folder)
+    empty = str(tmp_path / "empty")
+    assert execute.run(subject.source, empty, None, False).ok
+    with (folder / "task.py").open("a") as file:
+        file.write("MORE = 1\n")
+    result = execute.run(subject.source, str(tmp_path / "other"), None, False)
+    assert result.fatal
+    assert "the model left the store" in result.error
