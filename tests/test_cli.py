@@ -270,3 +270,6 @@ def test_gc_keeps_the_front(folder, finished):
     best = run.pick()
     trial = next(t for t in run.data.trials if t.number == best.trial)
     assert trial.measurement.facts["artifact"] in kept
+    opened = next(event for event in run.data.events if event["event"] == "open")
+    assert len(opened["artifacts"]) == 2
+    assert set(opened["artifacts"]) <= kept
