@@ -7,6 +7,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from autotune.deploy.readme import readme
 from autotune.pick import Pick
 from autotune.store.artifacts import Store
 from autotune.store.content import META
@@ -14,6 +15,7 @@ from autotune.trial import Trial
 
 BEST = "best"
 CONFIGURATION = "configuration.json"
+README = "README.txt"
 
 
 def ship(trial: Trial | None, pick: Pick | None, store: Store, folder: Path) -> Path | None:
@@ -43,6 +45,7 @@ def ship(trial: Trial | None, pick: Pick | None, store: Store, folder: Path) -> 
         "picked_by": asdict(pick),
     }
     (fresh / CONFIGURATION).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (fresh / README).write_text(readme(fresh, trial.configuration), encoding="utf-8")
     _clear(folder)
     fresh.rename(folder)
     return folder
