@@ -85,9 +85,19 @@ def _lock(cores: Sequence[int], *, wait: bool) -> list[int]:
 
     In ascending order, so that no two wait for each other. Empty where one is taken and ``wait``
     is off.
+
+    Raises:
+        MachineError: The folder of the locks cannot be made.
     """
     folder = Path(tempfile.gettempdir()) / f"autotune-lanes-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise MachineError(
+            f"the lanes' locks need this folder: {error.strerror}",
+            place=str(folder),
+            remedy="remove what stands there",
+        ) from error
     handles: list[int] = []
     try:
         for core in sorted(cores):

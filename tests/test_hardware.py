@@ -144,3 +144,11 @@ def test_lanes_and_preparing_cores_are_apart_and_cover_the_machine():
 def test_a_lane_is_charged_its_share():
     assert replace(wide(1, 1), price_per_hour=0.4).lane_price_per_hour == pytest.approx(0.1)
     assert wide(1, 1).lane_price_per_hour is None
+
+
+def test_a_file_where_the_locks_should_be(tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware.tempfile, "gettempdir", lambda: str(tmp_path))
+    (tmp_path / f"autotune-lanes-{os.getuid()}").touch()
+    with pytest.raises(MachineError, match="File exists") as caught, hardware.lane(wide(1, 1)):
+        pass
+    assert caught.value.place == str(tmp_path / f"autotune-lanes-{os.getuid()}")

@@ -119,7 +119,7 @@ def _compute(stage: Stage, store: Store, carry: bool) -> Result:
             seconds, facts = _commit(stage, store, scratch)
         except MachineError:
             raise
-        except Exception as error:  # noqa: BLE001 - the edge where a stage's failure becomes a value
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stage's failure becomes a value
             return _failed(stage, error, log())
     shutil.rmtree(scratch, ignore_errors=True)
     payload = store.pack(stage.key) if carry else None
@@ -146,7 +146,7 @@ def _commit(stage: Stage, store: Store, scratch: Path) -> tuple[float, Mapping[s
     return seconds, facts
 
 
-def _failed(stage: Stage, error: Exception, log: str) -> Result:
+def _failed(stage: Stage, error: BaseException, log: str) -> Result:
     expected = isinstance(error, AutotuneError)
     words = str(error) if expected else f"{type(error).__name__}: {error}"
     trace = "" if expected else traceback.format_exc()

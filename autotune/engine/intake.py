@@ -121,7 +121,6 @@ def finish(
         kind = MachineError if answer["kind"] == MachineError.__name__ else TaskError
         raise kind(answer["error"], place=answer["place"], remedy=answer["remedy"])
     model = given.read(answer["model"])
-    stages = given.source(model, answer["code"]), given.data(answer["data"])
     subject = Subject(
         model,
         given.source(model, answer["code"]),

@@ -119,7 +119,7 @@ class _UserMetric:
         function = usercode.load(self._ref)
         try:
             return float(function(predictions, labels))
-        except Exception as error:  # the edge to the user's code
+        except (Exception, SystemExit) as error:  # the edge to the user's code
             raise TaskError(
                 f"metric {self._ref.name} raised {type(error).__name__}: {error}",
                 place=f"{self._ref.file}:{usercode.line(error, self._ref.file)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,15 +46,43 @@ def call(ref: CodeRef, arguments: dict[str, Any]) -> Any:
             place=ref.file,
             remedy="name a function",
         )
+    given = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
+    _check_arguments(ref, function, arguments, given)
     try:
         return function(**arguments)
-    except Exception as error:  # the edge to the user's code
-        given = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
+    except (Exception, SystemExit) as error:  # the edge to the user's code
         raise TaskError(
             f"{ref.name}({given}) raised {type(error).__name__}: {error}",
             place=f"{ref.file}:{line(error, ref.file)}",
             remedy="call it by itself in Python to see the whole error",
         ) from error
+
+
+def _check_arguments(ref: CodeRef, function: Any, arguments: dict[str, Any], given: str) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a built-in function tells none
+        return
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        taken = ", ".join(signature.parameters) or "none"
+        raise TaskError(
+            f"{ref.name}({given}): {error}",
+            place=f"{ref.file}:{_defined(function, ref.file)}",
+            remedy=f"its arguments ({taken}) and those of model.args must be the same"
+            if arguments
+            else "it is called without arguments: give them defaults",
+        ) from error
+
+
+def _defined(function: Any, file: str) -> int:
+    """The line of the user's file where the function or class begins, else 1."""
+    try:
+        same = inspect.getsourcefile(function) == file
+        return max(1, inspect.getsourcelines(function)[1]) if same else 1
+    except (OSError, TypeError):
+        return 1
 
 
 def sources(file: Path) -> tuple[Path, ...]:
@@ -133,7 +162,7 @@ def _module(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the edge to the user's code
+    except (Exception, SystemExit) as error:  # the edge to the user's code
         del sys.modules[name]
         raise TaskError(
             f"importing it raised {type(error).__name__}: {error}",

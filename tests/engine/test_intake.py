@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from autotune.artifact import Stage
 from autotune.conversion import arrays
 from autotune.engine import execute, given, intake
 from autotune.errors import MachineError, TaskError, UserError
@@ -178,6 +179,7 @@ def test_weights_that_are_none(folder):
         ("def score(p, y): return float('inf')", "metric 'mine' is inf, not a finite number"),
         ("def score(p, y): raise KeyError('y')", "metric score raised KeyError"),
         ("def score(p, y): return 'good'", "metric score raised ValueError"),
+        ("def score(p, y): raise SystemExit('no')", "metric score raised SystemExit: no"),
         ("def score(p): return 1.0", "metric score raised TypeError"),
     ],
 )
@@ -312,3 +314,14 @@ def test_the_model_is_made_again_only_from_the_same_code(folder, tmp_path):
     result = execute.run(subject.source, str(tmp_path / "other"), None, False)
     assert result.fatal
     assert "the model left the store" in result.error
+
+
+def test_a_stage_that_leaves_the_process_fails_with_its_words(tmp_path):
+    stage = Stage("leave", f"{__name__}:leave", "network")
+    result = execute.run(stage, str(tmp_path), None, False)
+    assert "no licence" in result.error
+    assert not result.fatal
+
+
+def leave(context):
+    raise SystemExit("no licence")

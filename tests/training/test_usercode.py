@@ -155,3 +155,34 @@ def test_it_may_import_what_lies_beside_it(tmp_path):
          "helper_c.py": "def g(): return 7\n"},
     )  # fmt: skip
     assert usercode.call(CodeRef(str(tmp_path / "task.py"), "f"), {}) == 7
+
+
+def test_a_function_that_leaves_the_process(tmp_path):
+    write(tmp_path, {"task.py": "import sys\n\n\ndef f():\n    sys.exit('no licence')\n"})
+    with pytest.raises(TaskError, match="SystemExit: no licence") as caught:
+        usercode.call(CodeRef(str(tmp_path / "task.py"), "f"), {})
+    assert caught.value.place == f"{tmp_path / 'task.py'}:5"
+
+
+def test_a_file_that_leaves_the_process(tmp_path):
+    write(tmp_path, {"task.py": "import sys\nsys.exit('not today')\n"})
+    with pytest.raises(TaskError, match="SystemExit: not today") as caught:
+        usercode.load(CodeRef(str(tmp_path / "task.py"), "f"))
+    assert caught.value.place == f"{tmp_path / 'task.py'}:2"
+
+
+@pytest.mark.parametrize("head", ["def f(depth):", "class f:\n    def __init__(self, depth):"])
+def test_an_argument_that_the_factory_does_not_take(tmp_path, head):
+    write(tmp_path, {"task.py": f"import json\n\n{head} pass\n"})
+    with pytest.raises(TaskError, match="unexpected keyword argument 'width'") as caught:
+        usercode.call(CodeRef(str(tmp_path / "task.py"), "f"), {"depth": 1, "width": 4})
+    assert caught.value.place == f"{tmp_path / 'task.py'}:3"
+    assert "model.args" in caught.value.remedy
+    assert "depth" in caught.value.remedy
+
+
+def test_a_data_function_that_wants_an_argument(tmp_path):
+    write(tmp_path, {"task.py": "def data(path): pass\n"})
+    with pytest.raises(TaskError, match="missing a required argument: 'path'") as caught:
+        usercode.call(CodeRef(str(tmp_path / "task.py"), "data"), {})
+    assert caught.value.place == f"{tmp_path / 'task.py'}:1"
