@@ -24,8 +24,26 @@ summary = "ONNX Runtime, CPU execution provider"
 libraries = ("onnxruntime",)
 LEVELS = ("disabled", "basic", "extended", "all")
 _CONV_FUSIONS = ("ConvActivationFusion", "ConvAddActivationFusion")
-_INTEGER = ("QLinear", "QGemm", "ConvInteger", "MatMulInteger", "DynamicQuantize")
-_HEAVY = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
+_INTEGER = (
+    "QLinearConv",
+    "QLinearMatMul",
+    "QGemm",
+    "ConvInteger",
+    "MatMulInteger",
+    "DynamicQuantizeMatMul",
+    "DynamicQuantizeLSTM",
+)
+_HEAVY = (
+    "Conv",
+    "FusedConv",
+    "Gemm",
+    "FusedGemm",
+    "MatMul",
+    "FusedMatMul",
+    "ConvTranspose",
+    "LSTM",
+    "GRU",
+)
 
 
 def unavailable() -> str | None:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from autotune import plugins
 from autotune.engine.plan import Plan
-from autotune.trial import Stopped, Trial
+from autotune.trial import Rejected, Stopped, Trial
 
 
 class Account:
-    """The stages of one session by when they ran, and the trials that ended in it."""
+    """The stages of one session by when they ran, and the trials that ended in it.
 
-    def __init__(self) -> None:
+    Args:
+        earlier: The names of the stages that earlier sessions of the run ran.
+    """
+
+    def __init__(self, earlier: Iterable[str] = ()) -> None:
+        self.executed = list(earlier)
         self._opened = time.time()
         self._busy: list[tuple[float, float]] = []
         self._ended = 0
 
-    def ran(self, began: float, seconds: float) -> None:
+    def ran(self, stage: str, began: float, seconds: float) -> None:
         """A stage ran from ``began`` (``time.time``) on."""
+        self.executed.append(stage)
         self._busy.append((began, began + seconds))
 
     def ended(self) -> None:
@@ -36,19 +42,18 @@ class Account:
         return (idle + max(0.0, time.time() - free_from)) / max(1, self._ended)
 
 
-def stages(trials: Iterable[tuple[Trial, Plan]]) -> dict[str, Any]:
+def stages(trials: Iterable[tuple[Trial, Plan]], executed: Sequence[str]) -> dict[str, Any]:
     """How many stages and trainings ran, and how many there would be if nothing were shared.
 
-    What a trial that was stopped would have needed does not count.
+    ``executed`` names the stages that ran. What a trial that was stopped or rejected would have
+    needed does not count.
     ``trainings_needed`` counts the trials that need a training, ``trainings_without_sharing`` the
     trainings that they need.
     """
     trains = {n for n in plugins.names("techniques") if plugins.load("techniques", n).trains}
-    executed: list[str] = []
     needed: list[list[str]] = []
     for trial, plan in trials:
-        executed += trial.executed
-        if not isinstance(trial.outcome, Stopped):
+        if not isinstance(trial.outcome, Stopped | Rejected):
             needed.append([s.name for s in plan.chain() if s.name not in ("data", "model")])
     return {
         "stages_executed": len(executed),

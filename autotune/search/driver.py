@@ -69,6 +69,7 @@ class Driver:
         graph: Where stages run.
         journal: Where every trial is written before and after.
         history: What earlier sessions of the run tried, finished and not.
+        ran: The names of the stages that they ran.
         used_s: The time they took, which counts against the budget.
         began: When this session began (``time.monotonic``).
         stopped: Whether to end soon; what is under way is given up, everything measured is kept.
@@ -84,6 +85,7 @@ class Driver:
         journal: Journal,
         history: Sequence[Trial],
         *,
+        ran: Sequence[str] = (),
         used_s: float = 0.0,
         began: float | None = None,
         stopped: Callable[[], bool] = lambda: False,
@@ -100,7 +102,7 @@ class Driver:
         self._used_s = used_s
         self._began = time.monotonic() if began is None else began
         self._stopped = stopped
-        self._pipeline = Pipeline(spec, graph, self._plan, log)
+        self._pipeline = Pipeline(spec, graph, self._plan, log, journal.append, ran)
         self._propose = Proposer(
             spec.space,
             spec.objectives,
@@ -137,7 +139,10 @@ class Driver:
             "wall_s": self._elapsed_s(),
             "budget_s": self._spec.budget.seconds,
             "overhead_s_per_trial": self._pipeline.account.overhead_s_per_trial(),
-            **account.stages((t, self._plan(t.configuration)) for t in self._ended.values()),
+            **account.stages(
+                [(t, self._plan(t.configuration)) for t in self._ended.values()],
+                self._pipeline.account.executed,
+            ),
         }
 
     def _starts(self, history: Sequence[Trial]) -> list[Proposal]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from autotune.artifact import Stage
 from autotune.engine.graph import Graph, Handle
@@ -49,6 +50,8 @@ class Pipeline:
         graph: Where stages run.
         planner: From a configuration to its stages.
         log: Gets a line for every stage that ended.
+        record: Keeps an event for every stage that ran.
+        ran: The names of the stages that earlier sessions ran.
     """
 
     def __init__(
@@ -57,14 +60,17 @@ class Pipeline:
         graph: Graph,
         planner: Callable[[Configuration], Plan],
         log: Callable[[str], None],
+        record: Callable[[Mapping[str, Any]], None],
+        ran: Iterable[str],
     ) -> None:
         self.running: dict[int, Running] = {}
         self.costs = Costs()
-        self.account = Account()
+        self.account = Account(ran)
         self._spec = spec
         self._graph = graph
         self._planner = planner
         self._log = log
+        self._record = record
         self._targets = {target.name: target for target in spec.targets}
 
     def reject(self, trial: Trial) -> Trial | None:
@@ -192,7 +198,9 @@ class Pipeline:
         if result is None or not result.executed or result.key != handle.stage.key:
             return
         self.costs.add(handle.stage.name, result.seconds)
-        self.account.ran(result.began, result.seconds)
+        self.account.ran(handle.stage.name, result.began, result.seconds)
+        event = {"event": "stage", "name": handle.stage.name, "key": result.key}
+        self._record({**event, "seconds": result.seconds, "ok": result.ok, "at": time.time()})
         said = f"stage {handle.stage.name} {handle.stage.key} {result.seconds:.2f} s"
         parts = [said, result.error, result.traceback, result.log.strip()]
         self._log("\n".join(part for part in parts if part))

@@ -11,7 +11,7 @@ from pathlib import Path
 from signal import SIGINT, signal
 from typing import Any
 
-from autotune.engine import given, intake
+from autotune.engine import intake
 from autotune.engine.cluster import cluster, machines
 from autotune.engine.graph import Graph
 from autotune.engine.plan import Subject
@@ -111,6 +111,7 @@ def _hold(session: Session, journal: Journal, earlier: RunData, stopped: Callabl
                 graph,
                 journal,
                 _valid(earlier, environment(spec)),
+                ran=[e["name"] for e in earlier.events if e["event"] == "stage"],
                 used_s=used_s(earlier),
                 began=began,
                 stopped=stopped,

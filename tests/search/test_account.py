@@ -29,7 +29,7 @@ def test_shared_trainings_are_counted_once():
         (Trial(1, Configuration(()), "sampler", executed=("latency",)), chain(2)),
         (Trial(2, Configuration(()), "sampler", executed=("latency",)), chain(4)),
     ]
-    found = account.stages(trials)
+    found = account.stages(trials, ["distill", "accuracy", "latency", "latency", "latency"])
     assert found["stages_needed"] == 9
     assert found["stages_executed"] == 5
     assert found["trainings_executed"] == 1
@@ -40,9 +40,9 @@ def test_overhead_is_the_time_in_which_nothing_ran(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(time, "time", lambda: now)
     spent = account.Account()
-    spent.ran(1001.0, 4.0)
-    spent.ran(1002.0, 1.0)  # inside the first
-    spent.ran(1006.0, 2.0)
+    spent.ran("a", 1001.0, 4.0)
+    spent.ran("b", 1002.0, 1.0)  # inside the first
+    spent.ran("c", 1006.0, 2.0)
     spent.ended()
     spent.ended()
     now = 1009.0

@@ -69,8 +69,6 @@ def test_a_run_stops_what_cannot_matter_before_it_is_trained(tiny, tmp_path, mon
     for trial in stopped:
         assert not trained & set(trial.executed)
         assert "is better than it could become" in trial.outcome.reason
-    kept = [t for t in run.data.trials if trained & set(t.stage_seconds) and t.measurement]
-    assert kept
     assert (run.trials["outcome"] == "stopped").sum() == len(stopped)
 
 
