@@ -46,7 +46,7 @@ def group() -> None:
 def main() -> None:
     """Run the command line; the exit code says how it ended.
 
-    0: done. 2: something the user can mend. 3: nothing meets the SLO. 130: interrupted.
+    0: done. 2: something the user can mend. 3: nothing is picked. 130: interrupted.
     """
     from autotune.errors import MachineError, NothingFits, UserError
 

@@ -114,8 +114,10 @@ def read_spec(path: Path) -> Mapping[str, Any]:
     if not isinstance(data, dict):
         raise RunFolderError("not a resolved space file", place=str(path), remedy=remedy)
     for key, kind in _SHAPES.items():
-        if not isinstance(data.get(key), kind | None):
-            cause = f"not a resolved space file: '{key}' is {data[key]!r:.60}"
+        given = data.get(key)
+        words = isinstance(given, dict) and all(isinstance(word, str) for word in given)
+        if given is not None and not (words if kind is dict else isinstance(given, kind)):
+            cause = f"not a resolved space file: '{key}' is {given!r:.60}"
             raise RunFolderError(cause, place=str(path), remedy=remedy)
     return data
 

@@ -65,7 +65,18 @@ def test_a_folder_without_a_run_says_what_is_missing(tmp_path: Path, missing: st
     assert "autotune run" in raised.value.remedy
 
 
-@pytest.mark.parametrize(("text", "cause"), [("a: [", "YAML"), ("- 1", "resolved")])
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("a: [", "YAML"),
+        ("- 1", "resolved"),
+        ("metrics: {1: top1}", "'metrics' is"),
+        ("objectives: 3", "'objectives' is 3"),
+        ("slo: {a: b}", "'slo' is"),
+        ("a: &a [*a]", "resolved"),
+        ("a: [" * 2000, "YAML"),
+    ],
+)
 def test_a_damaged_spec_is_named(tmp_path: Path, text: str, cause: str) -> None:
     (written(tmp_path) / SPEC_FILE).write_text(text, encoding="utf-8")
     with pytest.raises(RunFolderError, match=cause) as raised:
