@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from autotune import plugins
 from autotune.contracts import StageContext, TechniqueContext
 from autotune.conversion import arrays, export
+from autotune.engine import onnxfile
 
 OUTPUTS = "outputs.npy"
 CHECKED = 64
@@ -36,9 +36,9 @@ def given(context: StageContext) -> Mapping[str, Any]:
 def _onnx(path: Path, context: StageContext, model: Any) -> Mapping[str, Any]:
     from autotune.training import network as networks
 
-    shutil.copy(path, context.out / export.FILE)
+    onnxfile.copy(path, context.out)
     networks.write_source(model, context.out)
-    return {"bytes": path.stat().st_size}
+    return {"bytes": (context.out / export.FILE).stat().st_size}
 
 
 def technique(context: StageContext) -> Mapping[str, Any]:
@@ -95,7 +95,7 @@ def _outputs(context: StageContext, x: Mapping[str, arrays.Array]) -> Mapping[st
 
 
 def run_onnx(artifact: Path, x: Mapping[str, arrays.Array]) -> Any:
-    """ONNX Runtime's defaults, sample by sample where the model's batch is fixed at one."""
+    """The prediction of an ONNX artifact by ONNX Runtime's defaults."""
     import onnxruntime as ort
 
     from autotune.training.network import read_source

@@ -12,7 +12,7 @@ from typing import Any
 
 from autotune.artifact import Stage
 from autotune.contracts import StageContext
-from autotune.engine import build
+from autotune.engine import build, onnxfile
 from autotune.errors import MachineError, UserError
 from autotune.plugins import version
 from autotune.task import CodeRef, ModelSource
@@ -46,7 +46,8 @@ def code(model: ModelSource) -> str:
 
     files = usercode.sources(Path(model.factory.file)) if model.factory else ()
     weights = tuple(Path(p) for p in (model.weights, model.onnx) if p)
-    return usercode.fingerprint((*files, *weights))
+    beside = onnxfile.external(Path(model.onnx)) if model.onnx else ()
+    return usercode.fingerprint((*files, *weights, *beside))
 
 
 def data_again(context: StageContext) -> Mapping[str, Any]:

@@ -27,7 +27,7 @@ import numpy as np
 from autotune.artifact import Stage
 from autotune.contracts import StageContext
 from autotune.conversion import arrays
-from autotune.engine import build, given, parts
+from autotune.engine import build, given, onnxfile, parts
 from autotune.engine.child import die_with
 from autotune.engine.plan import Subject
 from autotune.errors import MachineError, TaskError, UserError
@@ -175,6 +175,8 @@ def _take_in(request: dict[str, Any]) -> dict[str, Any]:
     store = _store(Path(request["store"]))
     needs_labels = parts.needs_labels(request["metrics"])
     found = parts.load(CodeRef(**request["data"]), model, needs_labels)
+    if model.onnx is not None:
+        found = onnxfile.fitted(Path(model.onnx), found, str(CodeRef(**request["data"])))
     data = given.data(_fingerprint(found))
     if not store.open(data.key):
         _commit(store, data, lambda context: arrays.write(context.out, found))

@@ -238,13 +238,6 @@ def test_an_onnx_file_is_a_model(folder):
     assert facts["epoch_s"] == 0
 
 
-def test_an_onnx_file_that_is_none(folder):
-    (folder / "model.onnx").write_text("not a model")
-    error = refused(folder, factory=None, args={}, weights=None, onnx=str(folder / "model.onnx"))
-    assert "the model cannot run the test data" in error.cause
-    assert error.place == str(folder / "model.onnx")
-
-
 def test_hashes_of_data_tell_dtype_shape_and_bytes(folder):
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     forms = [x, x.T.copy(), x.astype(np.float64), x + 1, x.reshape(6, 1)]
