@@ -27,9 +27,9 @@ import numpy as np
 from autotune.artifact import Stage
 from autotune.contracts import StageContext
 from autotune.conversion import arrays
-from autotune.engine import build, given, onnxfile, parts
+from autotune.engine import build, given, onnxfile, parts, rehearse
 from autotune.engine.child import die_with
-from autotune.engine.plan import Subject
+from autotune.engine.plan import Needs, Subject
 from autotune.errors import MachineError, TaskError, UserError
 from autotune.store.artifacts import Store
 from autotune.task import CodeRef, ModelSource
@@ -53,11 +53,17 @@ def start(
     data: CodeRef,
     metrics: Mapping[str, Any],
     store: Path,
+    needs: Needs | None = None,
 ) -> Intake:
     """Begin taking in; ``finish`` waits for it, ``end`` gives it up.
 
     The process has a session of its own, answers through a file and prints to one: what the
     user's code prints, replaces or leaves running cannot disturb the answer.
+
+    Args:
+        model, data, metrics: What is taken in.
+        store: The folder for the artifacts.
+        needs: What the space asks of the data; None tries a training where there is data for it.
 
     Raises:
         MachineError: The store's path is no folder.
@@ -70,6 +76,7 @@ def start(
         "data": dataclasses.asdict(data),
         "metrics": dict(metrics),
         "store": str(store),
+        "needs": dataclasses.asdict(needs) if needs is not None else None,
         "answer": str(folder / _ANSWER),
         "parent": os.getpid(),
     }
@@ -174,9 +181,14 @@ def _take_in(request: dict[str, Any]) -> dict[str, Any]:
     model = given.read(request["model"])
     store = _store(Path(request["store"]))
     needs_labels = parts.needs_labels(request["metrics"])
-    found = parts.load(CodeRef(**request["data"]), model, needs_labels)
+    ref = CodeRef(**request["data"])
+    place = str(ref)
+    found = parts.load(ref, model, needs_labels)
+    needs = Needs(**request["needs"]) if request.get("needs") else None
+    if needs is not None:
+        rehearse.enough(found, needs, place)
     if model.onnx is not None:
-        found = onnxfile.fitted(Path(model.onnx), found, str(CodeRef(**request["data"])))
+        found = onnxfile.fitted(Path(model.onnx), found, place)
     data = given.data(_fingerprint(found))
     if not store.open(data.key):
         _commit(store, data, lambda context: arrays.write(context.out, found))
@@ -184,7 +196,8 @@ def _take_in(request: dict[str, Any]) -> dict[str, Any]:
     source = given.source(model, hashed)
     if not store.open(source.key):
         _commit(store, source, build.given)
-    shape = parts.rehearse(model, found, request["metrics"], _folder(store, source))
+    shape = rehearse.rehearse(model, found, request["metrics"], _folder(store, source))
+    trained = needs is None or needs.trains
     return {
         "model": request["model"],
         "metrics": request["metrics"],
@@ -193,7 +206,7 @@ def _take_in(request: dict[str, Any]) -> dict[str, Any]:
         "facts": {
             "samples": {part: _count(x) for part, (x, _) in found.items()},
             "output_shape": shape,
-            "epoch_s": parts.epoch_s(model, found),
+            "epoch_s": rehearse.epoch_s(model, found, place, shape) if trained else 0.0,
             **store.meta(source.key)["facts"],
         },
     }

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from autotune.conversion.arrays import Array, Part
-from autotune.engine.judge import metric, score
-from autotune.errors import StageError, TaskError
+from autotune.engine.judge import metric
+from autotune.errors import TaskError
 from autotune.task import INPUT, CodeRef, Data, ModelSource
 
 Parts = Mapping[Part, tuple[dict[str, Array], Array | None]]
-REHEARSED = 64
-"""How many test samples the given model is tried on before anything else starts."""
 
 
 def needs_labels(metrics: Mapping[str, Any]) -> list[str]:
@@ -52,76 +48,6 @@ def load(ref: CodeRef, model: ModelSource, labelled: list[str]) -> Parts:
     _check_alike(parts, place)
     _check_apart(parts, place)
     return parts
-
-
-def rehearse(
-    model: ModelSource, parts: Parts, metrics: Mapping[str, Any], artifact: Path
-) -> list[int]:
-    """Try the given model on a few test samples; the shape of its prediction for one sample.
-
-    Raises:
-        TaskError: It cannot run them, does not predict one row a sample, or a metric is not finite.
-    """
-    from autotune.engine.build import run_onnx
-    from autotune.training import network as networks
-
-    x, y = parts["test"]
-    few = {name: array[:REHEARSED] for name, array in x.items()}
-    count = len(next(iter(few.values())))
-    place = str(model.factory or model.onnx)
-    try:
-        if model.onnx is not None:
-            outputs = run_onnx(artifact, few)
-        else:
-            network, _, _ = networks.load(artifact)
-            outputs = networks.predict(network, few, model.output)
-    except Exception as error:  # the edge to the user's network
-        shapes = ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in few.items())
-        words = " ".join(str(error).split())[:300]
-        raise TaskError(
-            f"the model cannot run the test data ({shapes}): {type(error).__name__}: {words}",
-            place=place,
-            remedy="the inputs are handed over in the order of the network's arguments; their"
-            " shapes and dtypes, and the weights', must be the network's",
-        ) from error
-    if outputs.ndim < 1 or len(outputs) != count:
-        raise TaskError(
-            f"the model's output has shape {outputs.shape} for {count} samples",
-            place=place,
-            remedy="its first axis must be the samples; choose one with model.output",
-        )
-    labels = None if y is None else y[:count]
-    for word, source in metrics.items():
-        try:
-            score(metric(source), word, outputs, labels)
-        except StageError as error:
-            raise TaskError(
-                f"{error} on the given model",
-                place=f"metrics.{word}",
-                remedy="look at the model's outputs for the test data, and at the labels",
-            ) from error
-    return list(outputs.shape[1:])
-
-
-def epoch_s(model: ModelSource, parts: Parts) -> float:
-    """Seconds that one training epoch of the given model takes here, told from one batch."""
-    if not model.trainable or "train" not in parts:
-        return 0.0
-    import torch
-
-    from autotune.training import network as networks
-
-    x, _ = parts["train"]
-    count = len(next(iter(x.values())))
-    batch = min(64, count)
-    network = networks.build(model, model.args).train()
-    inputs = [torch.from_numpy(np.array(a[:batch])) for a in x.values()]
-    seconds = 0.0
-    for _ in range(2):  # the first call pays for what is set up once
-        begun = time.perf_counter()
-        networks.select(network(*inputs), model.output).float().sum().backward()  # type: ignore[no-untyped-call]
-        seconds = time.perf_counter() - begun
-    return 1.2 * seconds * count / batch
 
 
 def _part(part: str, value: Any, place: str) -> tuple[dict[str, Array], Array | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from autotune import plugins
 from autotune.artifact import Stage
 from autotune.contracts import Technique
-from autotune.space import Configuration, Scalar
+from autotune.space import Configuration, Scalar, Space
 from autotune.target import Target
 from autotune.task import ModelSource
 
@@ -51,6 +52,41 @@ class Effort:
     tail_below_ms: float | None = None
     tail_max_s: float = 10.0
     timeout_s: float = 600.0
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the configurations of a space ask of the data.
+
+    Attributes:
+        trains: Whether any of them trains.
+        train: Whether any reads the training data.
+        calibration: The most calibration samples that one asks for.
+    """
+
+    trains: bool = False
+    train: bool = False
+    calibration: int = 0
+
+
+def needs(space: Space, model: ModelSource) -> Needs:
+    """What ``space`` asks of the data: of all its points, or of many where it is not finite."""
+    grid = space.grid()
+    if grid is not None:
+        points = list(grid.points)
+    else:
+        draw = random.Random(0)
+        points = [space.draw(draw) for _ in range(_DRAWS)]
+    used = {name: technique for point in points for name, technique in _techniques(point, model)}
+    asked = [int(p["ptq.samples"]) for p in points if p.get("ptq.samples") is not None]
+    return Needs(
+        trains=any(technique.trains for technique in used.values()),
+        train=any(technique.needs_data for technique in used.values()),
+        calibration=max(asked, default=0),
+    )
+
+
+_DRAWS = 200
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from autotune.engine import intake
 from autotune.engine.cluster import cluster, machines
 from autotune.engine.graph import Graph
-from autotune.engine.plan import Subject
+from autotune.engine.plan import Subject, needs
 from autotune.errors import RunFolderError, UserError
 from autotune.runfolder import RunData
 from autotune.search.driver import Driver, Observer, counts
@@ -88,7 +88,9 @@ def hold(session: Session, journal: Journal, earlier: RunData) -> str:
 def _hold(session: Session, journal: Journal, earlier: RunData, stopped: Callable[[], bool]) -> str:
     began = time.monotonic()
     spec = session.spec
-    process = intake.start(spec.model, spec.data, sources(spec), session.store)
+    process = intake.start(
+        spec.model, spec.data, sources(spec), session.store, needs(spec.space, spec.model)
+    )
     try:
         with cluster(spec.targets, session.address, session.store) as where:
             if session.address is not None:

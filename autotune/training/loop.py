@@ -103,12 +103,12 @@ def _batches(context: TechniqueContext, size: int, epoch: int) -> Iterator[_Batc
         if len(rows) == 1 and len(order) > 1:
             continue  # batch normalisation cannot train on one sample
         inputs = tuple(torch.from_numpy(x[rows]) for x in context.train_x.values())
-        labels = None if context.train_y is None else _labels(context.train_y[rows])
+        targets = None if context.train_y is None else labels(context.train_y[rows])
         logits = context.teacher_logits
-        yield inputs, labels, None if logits is None else torch.from_numpy(logits[rows])
+        yield inputs, targets, None if logits is None else torch.from_numpy(logits[rows])
 
 
-def _labels(y: NDArray[np.generic]) -> torch.Tensor:
+def labels(y: NDArray[np.generic]) -> torch.Tensor:
     """Classes as torch's losses want them, 64 bits wide; other labels as they are."""
     import torch
 

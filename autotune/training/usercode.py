@@ -108,15 +108,20 @@ def fingerprint(files: tuple[Path, ...]) -> str:
 
 
 def line(error: BaseException, file: str) -> int:
-    """The last line of the user's file on the way to the error."""
+    """The last line of the user's file on the way to the error; 1 where there is none."""
+    return found(error, file) or 1
+
+
+def found(error: BaseException, file: str) -> int | None:
+    """The last line of ``file`` on the way to the error; None where it was never there."""
     if isinstance(error, SyntaxError) and error.lineno and error.filename == file:
         return error.lineno
-    found, trace = 1, error.__traceback__
+    last, trace = None, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == file:
-            found = trace.tb_lineno
+            last = trace.tb_lineno
         trace = trace.tb_next
-    return found
+    return last
 
 
 def _imported_beside(path: Path, folder: Path) -> Iterator[Path]:

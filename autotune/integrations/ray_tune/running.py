@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from autotune.engine import intake
 from autotune.engine.cluster import Cluster, cluster, machines
-from autotune.engine.plan import Subject
+from autotune.engine.plan import Subject, needs
 from autotune.errors import AutotuneError
 from autotune.integrations.ray_tune.evaluator import Evaluator
 from autotune.integrations.ray_tune.reporting import row
@@ -54,7 +54,9 @@ def trainable(spec: Spec, store: Path | str, address: str | None = None) -> Iter
         UserError: Something in the task file, the machine or the cluster.
     """
     root = Path(store).resolve()
-    process = intake.start(spec.model, spec.data, sources(spec), root)
+    process = intake.start(
+        spec.model, spec.data, sources(spec), root, needs(spec.space, spec.model)
+    )
     try:
         with cluster(spec.targets, address, root) as where:
             if where.cores is None:  # not a Ray of our own: its nodes are what is measured on
