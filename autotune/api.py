@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotune import deploy, runfolder
 from autotune.engine import intake
+from autotune.engine.plan import needs
 from autotune.engine.quiet import LOG
 from autotune.errors import MachineError, NothingFits, RunFolderError
 from autotune.pick import Pick
@@ -175,7 +176,13 @@ def check(spec: Spec) -> Opening:
         UserError: What is wrong with them.
     """
     with tempfile.TemporaryDirectory() as folder:
-        process = intake.start(spec.model, spec.data, sessions.sources(spec), Path(folder))
+        process = intake.start(
+            spec.model,
+            spec.data,
+            sessions.sources(spec),
+            Path(folder),
+            needs(spec.space, spec.model),
+        )
         subject, facts = intake.finish(process, spec.seed)
         return sessions.ahead(spec, Path("runs") / spec.name, subject, facts, 0)
 

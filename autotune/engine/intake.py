@@ -61,7 +61,9 @@ def start(
     user's code prints, replaces or leaves running cannot disturb the answer.
 
     Args:
-        model, data, metrics: What is taken in.
+        model: What is tuned.
+        data: The function that gives its data.
+        metrics: What computes each, by word.
         store: The folder for the artifacts.
         needs: What the space asks of the data; None tries a training where there is data for it.
 
