@@ -26,7 +26,7 @@ from autotune.search.session import Opening, Session
 from autotune.slo import QUANTITIES, SLO, Quantity, parse
 from autotune.spec import Spec, differences, dump, load
 from autotune.store.artifacts import Store
-from autotune.store.journal import Journal
+from autotune.store.journal import Journal, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -211,6 +211,8 @@ def _held(session: Session, journal: Journal, earlier: RunData) -> None:
 
 
 def _decide(run: Run, data: RunData, journal: Journal) -> Pick | None:
+    if not data.slo and any(trial.measurement for trial in data.trials):
+        return None  # nothing was asked for: `autotune pick` chooses later
     try:
         found = run.pick()
     except NothingFits as miss:
@@ -253,6 +255,9 @@ def _folder(folder: Path, spec: Spec, *, fork: bool) -> Path:
         return folder
     if fork:
         return _beside(folder)
+    events = read(folder / runfolder.JOURNAL) if (folder / runfolder.JOURNAL).exists() else []
+    if not any(event["event"] == "open" for event in events):
+        return folder  # nothing came of it yet: it may become another run
     changes = differences(runfolder.read_spec(path), spec.resolved)
     if changes:
         raise RunFolderError(

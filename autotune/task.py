@@ -40,6 +40,7 @@ class ModelSource:
         weights: A file with a ``state_dict``, loaded with ``weights_only=True``; None: as built.
         onnx: The ONNX file; None for a factory.
         output: Which of several outputs (a position or a name) is the prediction.
+        code: A hash over the factory's files when the model was taken in; "" before that.
     """
 
     factory: CodeRef | None = None
@@ -47,6 +48,7 @@ class ModelSource:
     weights: str | None = None
     onnx: str | None = None
     output: int | str = 0
+    code: str = ""
 
     @property
     def trainable(self) -> bool:

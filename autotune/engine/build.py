@@ -29,7 +29,7 @@ def given(context: StageContext) -> Mapping[str, Any]:
     if model.onnx is not None:
         return _onnx(Path(model.onnx), context, model)
     network = networks.given(model)
-    networks.save(network, model.args, model, context.out)
+    networks.save(network, model.args, networks.stamped(model), context.out)
     return {"parameters": sum(p.numel() for p in network.parameters())}
 
 

@@ -68,10 +68,10 @@ def structure(
     network: nn.Module, settings: Settings, context: TechniqueContext
 ) -> tuple[nn.Module, Mapping[str, Scalar]]:
     """The student as it is initialised."""
-    from autotune.training import loop
+    from autotune.training.seeds import seed_everything
 
     args = {**context.args, **_arguments(settings)}
-    loop.seed_everything(context.seed)
+    seed_everything(context.seed)
     return context.build(**args), args
 
 

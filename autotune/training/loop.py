@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import numpy as np
 from autotune.contracts import Loss, TechniqueContext
 from autotune.errors import StageError
 from autotune.training.network import select
+from autotune.training.seeds import seed_everything
 
 if TYPE_CHECKING:
     import torch
@@ -29,15 +29,6 @@ class Recipe:
     batch: int = 64
     weight_decay: float = 1e-2
     warmup: float = 0.1
-
-
-def seed_everything(seed: int) -> None:
-    """Seed every generator that a factory or a training may draw from."""
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - a user's factory may use the global generator
-    torch.manual_seed(seed)
 
 
 def train(network: nn.Module, context: TechniqueContext, loss: Loss, recipe: Recipe) -> None:

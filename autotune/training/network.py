@@ -18,6 +18,7 @@ from autotune.errors import StageError, TaskError
 from autotune.space import Scalar
 from autotune.task import CodeRef, ModelSource
 from autotune.training import usercode
+from autotune.training.seeds import seed_everything
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +38,8 @@ def build(model: ModelSource, args: Mapping[str, Scalar]) -> nn.Module:
 
     if model.factory is None:
         raise TaskError("an ONNX model has no factory to build a network with")
+    if model.code and model.code != stamped(model).code:
+        raise StageError(f"{model.factory.file} changed while the run was under way: run again")
     network = usercode.call(model.factory, dict(args))
     if not isinstance(network, nn.Module):
         raise TaskError(
@@ -47,6 +50,14 @@ def build(model: ModelSource, args: Mapping[str, Scalar]) -> nn.Module:
     return network
 
 
+def stamped(model: ModelSource) -> ModelSource:
+    """The model with the hash of its factory's files as they are now."""
+    if model.factory is None:
+        return model
+    files = usercode.sources(Path(model.factory.file))
+    return dataclasses.replace(model, code=usercode.fingerprint(files))
+
+
 def given(model: ModelSource) -> nn.Module:
     """The model as given: built with its own arguments, its weights loaded.
 
@@ -55,6 +66,7 @@ def given(model: ModelSource) -> nn.Module:
     """
     import torch
 
+    seed_everything(0)  # without weights the model is as it is initialised, the same every time
     network = build(model, model.args)
     if model.weights is not None:
         try:
