@@ -24,7 +24,7 @@ types: .venv/installed
 	$(BIN)/mypy
 
 imports: .venv/installed
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 check: lint types imports
 

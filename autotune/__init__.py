@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from autotune.version import __version__
+
 if TYPE_CHECKING:
     from autotune.api import Run, load, run
     from autotune.task import Data
 
-__all__ = ["Data", "Run", "load", "run"]
-__version__ = "0.1.0"
+__all__ = ["Data", "Run", "__version__", "load", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,7 +24,7 @@ def __getattr__(name: str) -> Any:
         from autotune.task import Data
 
         return Data
-    if name in __all__:
+    if name in ("Run", "load", "run"):
         from autotune import api
 
         return getattr(api, name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from autotune import __version__
+from autotune.version import __version__
 
 Kind = Literal["source", "data", "network", "logits", "onnx", "engine", "accuracy", "latency"]
 

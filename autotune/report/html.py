@@ -14,12 +14,12 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from autotune import __version__
 from autotune.report import account
 from autotune.report.headline import headline
 from autotune.report.payload import payload
 from autotune.report.words import duration, number
 from autotune.runfolder import RunData
+from autotune.version import __version__
 
 _SCRIPTS = ("pick.js", "format.js", "charts.js", "table.js", "main.js")
 

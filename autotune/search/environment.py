@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from autotune import __version__, hardware, plugins
+from autotune import hardware, plugins
 from autotune.spec import Spec
+from autotune.version import __version__
 
 _SHAPING = ("numpy", "onnx", "nncf", "torch-pruning", "ray", "optuna")
 
