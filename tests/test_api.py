@@ -62,7 +62,8 @@ def finish(run, store):
 
 @pytest.fixture
 def two(tmp_path):
-    return write(tmp_path / "run", done(2.0, SLOW), done(1.0, FAST))
+    slo = ("minimize latency_p50",)
+    return write(tmp_path / "run", done(2.0, SLOW), done(1.0, FAST), slo=slo)
 
 
 # ---- gc ------------------------------------------------------------------------------------------
@@ -198,6 +199,8 @@ def test_a_run_folder_whose_spec_is_damaged(task, text):
     space, folder = task
     folder.mkdir()
     (folder / SPEC).write_text(text)
+    with Journal(folder / JOURNAL) as journal:
+        journal.append({"event": "open", "at": 0.0})
     with pytest.raises(RunFolderError) as raised:
         api.run(space, out=folder)
     assert raised.value.place == str(folder / SPEC)
