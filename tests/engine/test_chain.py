@@ -90,7 +90,7 @@ def test_the_facts_are_those_of_what_was_asked(results):
 def test_scores_are_kept_by_sample(results):
     graph, handles = results
     found, accuracy, _ = handles["given"]
-    scores = np.load(graph.store.open(found.accuracy.key) / SCORES)
+    scores = np.load(graph.store.open(found.accuracy.key) / SCORES.format("accuracy"))
     assert len(scores) == 96
     assert scores.mean() == accuracy.result.facts["columns"]["accuracy"]["value"]
 
