@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,16 +98,14 @@ class Graph:
         return dict(seconds)
 
     def cancel(self, handle: Handle) -> None:
-        """Give up a stage that has not ended; it is as if it had never been asked for."""
+        """Give up a stage that has not ended, for good: nothing else is to be run after it.
+
+        Ray now and then loses the core of a task that is cancelled while it is handed out.
+        """
         if handle.result is None and handle.ref is not None:
             self._ray.cancel(handle.ref, force=True)
             handle.result = Result(handle.stage.key, handle.stage.name, error="cancelled")
             self._memo.pop(handle.stage.key, None)
-
-    def cancel_unshared(self, handle: Handle, wanted: Set[str]) -> None:
-        """As ``cancel``, unless the stage's key is still wanted by somebody."""
-        if handle.stage.key not in wanted:
-            self.cancel(handle)
 
     def under_way(self) -> list[Handle]:
         """The stages that have been asked for and have not ended."""

@@ -20,7 +20,7 @@ from autotune.search.starts import baselines
 from autotune.space import Configuration
 from autotune.spec import Spec
 from autotune.target import Target
-from autotune.trial import Completed, Outcome, Rejected, Trial
+from autotune.trial import Outcome, Rejected, Trial
 
 BACKLOG_S = 3.0
 """With so much work waiting for the cores, an idle lane is given what needs it alone."""
@@ -184,9 +184,6 @@ class Pipeline:
 
     def _end(self, running: Running, found: Outcome) -> Trial:
         del self.running[running.trial.number]
-        if not isinstance(found, Completed) and running.latency is not None:
-            wanted = {s.key for r in self.running.values() for s in r.plan.chain()}
-            self._graph.cancel_unshared(running.latency, wanted)
         self.account.ended()
         self.costs.ended(time.monotonic() - running.begun)
         seconds = self._graph.stage_seconds(running.plan.chain())

@@ -20,7 +20,7 @@ from autotune.search.starts import baselines
 from autotune.space import Configuration
 from autotune.spec import Spec
 from autotune.store.artifacts import Store
-from autotune.trial import Completed, Outcome, Rejected, Trial
+from autotune.trial import Outcome, Rejected, Trial
 
 POLL_S = 0.1
 
@@ -46,7 +46,6 @@ class Evaluator:
         self._graph = Graph(Store(store), cluster, self._targets)
         self._lock = threading.Lock()
         self._count = 0
-        self._wanted: dict[int, set[str]] = {}
         self._baseline = self._graph.submit(self._plan(baselines(spec)[0]).accuracy)
 
     def evaluate(self, config: Mapping[str, Any]) -> Trial:
@@ -71,15 +70,8 @@ class Evaluator:
             fresh = tuple(s.name for s in stages.chain() if self._graph.pending(s))
             accuracy = self._graph.submit(stages.accuracy)
             latency = self._graph.submit(stages.latency)
-            self._wanted[trial.number] = {stage.key for stage in stages.chain()}
-        try:
-            ended = self._wait(trial, stages, accuracy, latency)
-        finally:
-            with self._lock:
-                del self._wanted[trial.number]
+        ended = self._wait(trial, stages, accuracy, latency)
         with self._lock:
-            if not isinstance(ended, Completed):
-                self._graph.cancel_unshared(latency, set().union(*self._wanted.values()))
             seconds = self._graph.stage_seconds(stages.chain())
         return replace(trial, outcome=ended, stage_seconds=seconds, executed=fresh)
 
