@@ -13,17 +13,17 @@ from autotune.version import __version__
 
 if TYPE_CHECKING:
     from autotune.api import Run, load, run
-    from autotune.task import Data
+    from autotune.task import Data, Lesson
 
-__all__ = ["Data", "Run", "__version__", "load", "run"]
+__all__ = ["Data", "Lesson", "Run", "__version__", "load", "run"]
 
 
 def __getattr__(name: str) -> Any:
     """The public names, imported when first used, so that ``import autotune`` stays light."""
-    if name == "Data":
-        from autotune.task import Data
+    if name in ("Data", "Lesson"):
+        from autotune import task
 
-        return Data
+        return getattr(task, name)
     if name in ("Run", "load", "run"):
         from autotune import api
 

@@ -17,13 +17,13 @@ from autotune.artifact import Stage
 from autotune.slo import Direction
 from autotune.space import ALWAYS, Condition, Configuration, Is, Scalar, Settings, Space
 from autotune.target import Target
-from autotune.task import ModelSource
+from autotune.task import Blueprint, Lesson, ModelSource
 from autotune.trial import Trial
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor, nn
+    from torch import nn
 
     Arrays = Mapping[str, NDArray[np.generic]]
     Floats = NDArray[np.floating[Any]]
@@ -56,22 +56,70 @@ class Parameter:
     when: Condition = ALWAYS
 
 
-PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+PRECISIONS = (
+    "fp32",
+    "bf16",
+    "fp16",
+    "int8",  # weights and activations, activation ranges fixed by calibration (or by QAT)
+    "int8_dynamic",  # weights and activations, activation ranges found anew for every request
+    "int8_weights",  # the weights alone
+    "int4_weights",  # the weights alone, in groups that share a scale
+)
 """The words of the knob ``precision``; each backend says which it takes, and where."""
 
+QUANTIZED = Is("precision", ("int8",))
+
 PTQ = (
-    Parameter("samples", int, 128, low=1, help="calibration samples"),
+    Parameter("samples", int, 128, low=1, help="calibration samples", when=QUANTIZED),
     Parameter(
         "method",
         str,
         "minmax",
         choices=("minmax", "entropy", "percentile"),
         help="how activation ranges are found from the calibration samples",
+        when=QUANTIZED,
+    ),
+    Parameter(
+        "granularity",
+        str,
+        "channel",
+        choices=("channel", "tensor"),
+        help="whether each output channel's weights have a scale of their own",
+        when=QUANTIZED,
+    ),
+    Parameter(
+        "scheme",
+        str,
+        "mixed",
+        choices=("mixed", "symmetric"),
+        help="mixed: symmetric weights, asymmetric activations; symmetric: both around zero",
+        when=QUANTIZED,
+    ),
+    Parameter(
+        "keep",
+        int,
+        0,
+        low=0,
+        help="how many of the most sensitive layers stay in higher precision",
+        when=QUANTIZED,
     ),
 )
-"""Post-training quantization's shared knobs (section ``ptq``), where precision is int8."""
+"""Post-training quantization's shared knobs, where the precision is int8."""
 
-QUANTIZED = Is("precision", ("int8",))
+WEIGHTS = (
+    Parameter(
+        "group",
+        int,
+        32,
+        choices=(16, 32, 64, 128),
+        help="how many weights share a scale",
+        when=Is("precision", ("int4_weights",)),
+    ),
+)
+"""Weight-only quantization's shared knobs, where the precision is int4_weights."""
+
+SHARED: Mapping[str, tuple[Parameter, ...]] = {"ptq": PTQ, "weights": WEIGHTS}
+"""Sections of the space file whose words every backend understands."""
 
 
 @dataclass(frozen=True)
@@ -114,25 +162,31 @@ class TechniqueContext:
     """What a technique may use beside the network.
 
     Attributes:
-        build: The user's factory: keyword arguments -> a fresh network.
-        args: The factory arguments of the network that came in.
+        build: A fresh network from its blueprint.
+        blueprint: How a fresh copy of the network that came in is built.
         train_x, train_y: Training data; x by input name, each of shape (samples, ...).
         teacher_logits: The given model's outputs over ``train_x``, shape (samples, classes); None
             where the technique did not ask for them.
+        teacher_features: What its last linear layer read for them, shape (samples, features); None
+            where it has no such layer.
         seed: For every random choice.
         checkpoint: A file that a long training may write to and resume from after a kill.
         output: Which of the network's outputs is the prediction.
+        report: Is told how far a long training is, one line at a time.
+        train: The user's own training, called instead of the shared loop; None for the loop.
     """
 
-    build: Callable[..., nn.Module]
-    args: Mapping[str, Scalar]
+    build: Callable[[Blueprint], nn.Module]
+    blueprint: Blueprint
     train_x: Arrays
     train_y: NDArray[np.generic] | None
     teacher_logits: Floats | None
+    teacher_features: Floats | None
     seed: int
     checkpoint: Path
     output: int | str = 0
     report: Callable[[str], None] = field(default=lambda _: None)
+    train: Callable[[nn.Module, Lesson], nn.Module | None] | None = None
 
 
 class Technique(Protocol):
@@ -145,10 +199,6 @@ class Technique(Protocol):
     """The sections of the space file it reads; their knobs, and only they, enter its key."""
     needs_data: bool
     needs_teacher: bool
-    trains: bool
-    """Whether it runs the training loop: the dear work that trials should share."""
-    shapes: tuple[str, ...]
-    """The sections that alone decide the shapes it makes; none where it keeps them."""
     libraries: tuple[str, ...]
 
     def parameters(self, model: ModelSource) -> Mapping[str, tuple[Parameter, ...]]:
@@ -163,15 +213,27 @@ class Technique(Protocol):
         """Why these active settings cannot run, known before any trial; None if they can."""
         ...
 
+    def trains(self, settings: Settings) -> bool:
+        """Whether it runs the training loop: the dear work that trials should share."""
+        ...
+
+    def shapes(self, settings: Settings) -> tuple[str, ...] | None:
+        """The sections that alone decide the shapes it makes.
+
+        None of them (``()``) where it keeps the shapes; None where they hang on what the weights
+        are, so that they cannot be had before a training.
+        """
+        ...
+
     def apply(
         self, network: nn.Module, settings: Settings, context: TechniqueContext
-    ) -> tuple[nn.Module, Mapping[str, Scalar]]:
-        """The network transformed, and the factory arguments that describe its fresh copy."""
+    ) -> tuple[nn.Module, Blueprint]:
+        """The network transformed, and the blueprint of its fresh copy."""
         ...
 
     def structure(
         self, network: nn.Module, settings: Settings, context: TechniqueContext
-    ) -> tuple[nn.Module, Mapping[str, Scalar]]:
+    ) -> tuple[nn.Module, Blueprint]:
         """As ``apply``, but without training: the same shapes, from the sections ``shapes`` alone.
 
         Latency hangs on shapes, not on what the weights are, so it can be had before any training.
@@ -211,6 +273,10 @@ class Backend(Protocol):
 
     def reject(self, settings: Settings, target: Target, model: ModelSource) -> Rejection | None:
         """Why these active settings cannot run, known before any trial; None if they can."""
+        ...
+
+    def depends_on_batch(self, settings: Settings) -> bool:
+        """Whether a sample's result hangs on the others in its batch (dynamic ranges)."""
         ...
 
     def stages(self, settings: Settings, model: Stage, data: Stage) -> Stage:
@@ -259,7 +325,3 @@ class Metric(Protocol):
     def per_sample(self, predictions: Floats, labels: NDArray[np.generic] | None) -> Floats | None:
         """Each sample's share, shape (samples,), whose mean is the score; None if it has none."""
         ...
-
-
-Loss = Callable[["Tensor", "Tensor | None", "Tensor | None"], "Tensor"]
-"""(logits, labels, teacher logits) -> a scalar."""

@@ -76,11 +76,17 @@ def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection 
         return Rejection(
             "not yet upstream", f"onnxruntime has no {precision} kernels for convolutions on CPUs"
         )
+    if precision not in ("fp32", "int8"):
+        return Rejection("not yet ours", f"onnxruntime takes no {precision} yet")
     if precision == "int8" and settings.get("onnxruntime.level") in ("disabled", "basic"):
         return Rejection(
             "never", "onnxruntime makes integer kernels of INT8 only from level extended up"
         )
     return None
+
+
+def depends_on_batch(settings: Settings) -> bool:
+    return False
 
 
 def stages(settings: Settings, model: Stage, data: Stage) -> Stage:

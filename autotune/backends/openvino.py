@@ -52,11 +52,17 @@ def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection 
     precision = settings["precision"]
     if precision == "fp16":
         return Rejection("not on this target", "openvino runs fp16 only on CPUs with AMX-FP16")
+    if precision not in ("fp32", "bf16", "int8"):
+        return Rejection("not yet ours", f"openvino takes no {precision} yet")
     if precision == "bf16" and not bf16_kernels(target.machine):
         return Rejection("not on this target", f"{target.machine.cpu} has no bf16 instructions")
     if precision == "int8" and settings.get("ptq.method") == "entropy":
         return Rejection("never", "openvino (NNCF) has no entropy calibration")
     return None
+
+
+def depends_on_batch(settings: Settings) -> bool:
+    return False
 
 
 def stages(settings: Settings, model: Stage, data: Stage) -> Stage:

@@ -39,16 +39,20 @@ def parameters() -> tuple[Parameter, ...]:
 
 
 def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection | None:
-    precision = settings["precision"]
+    precision = str(settings["precision"])
     if not model.trainable:
         return Rejection("never", "an ONNX model does not run in PyTorch")
-    if precision == "int8":
-        return Rejection("not yet ours", "torch takes no INT8 yet: use onnxruntime or openvino")
+    if precision.startswith("int"):
+        return Rejection("not yet ours", f"torch takes no {precision} yet")
     if precision == "fp16":
         return Rejection("not on this target", "PyTorch has no fast fp16 kernels on CPUs")
     if precision == "bf16" and not bf16_kernels(target.machine):
         return Rejection("not on this target", f"{target.machine.cpu} has no bf16 instructions")
     return None
+
+
+def depends_on_batch(settings: Settings) -> bool:
+    return False
 
 
 def stages(settings: Settings, model: Stage, data: Stage) -> Stage:

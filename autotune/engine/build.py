@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,25 @@ from autotune import plugins
 from autotune.contracts import StageContext, TechniqueContext
 from autotune.conversion import arrays, export
 from autotune.engine import onnxfile
+from autotune.task import Blueprint, ModelSource
+from autotune.training import usercode
 
 OUTPUTS = "outputs.npy"
+FEATURES = "features.npy"
+SIZE = "size.json"
 CHECKED = 64
 """How many test samples a conversion is compared on."""
 
 
 def given(context: StageContext) -> Mapping[str, Any]:
     """The model as given, as an artifact."""
-    from autotune.task import CodeRef, ModelSource
     from autotune.training import network as networks
 
-    record = dict(context.parameters["model"])
-    factory = record.pop("factory")
-    model = ModelSource(factory=CodeRef(**factory) if factory else None, **record)
+    model = ModelSource.from_record(context.parameters["model"])
     if model.onnx is not None:
         return _onnx(Path(model.onnx), context, model)
     network = networks.given(model)
-    networks.save(network, model.args, networks.stamped(model), context.out)
+    networks.save(network, Blueprint(model.args), networks.stamped(model), context.out)
     return {"parameters": sum(p.numel() for p in network.parameters())}
 
 
@@ -49,49 +51,82 @@ def technique(context: StageContext) -> Mapping[str, Any]:
 
     torch.set_num_threads(1)
     plugin = plugins.load("techniques", context.parameters["technique"])
-    network, args, model = networks.load(context.inputs[0])
+    network, blueprint, model = networks.load(context.inputs[0])
     rest = list(context.inputs[1:])
     data = rest.pop(0) if plugin.needs_data else None
-    teacher = np.load(rest.pop(0) / OUTPUTS) if rest else None
+    teacher = rest.pop(0) if plugin.needs_teacher and rest else None
     change = plugin.structure if context.parameters.get("untrained") else plugin.apply
-    changed, args = change(
+    changed, blueprint = change(
         network,
         context.parameters["settings"],
         TechniqueContext(
-            build=lambda **chosen: networks.build(model, chosen),
-            args=args,
+            build=lambda blueprint: networks.build(model, blueprint),
+            blueprint=blueprint,
             train_x=arrays.read(data, "train") if data else {},
             train_y=arrays.labels(data, "train") if data else None,
-            teacher_logits=teacher,
+            teacher_logits=np.load(teacher / OUTPUTS) if teacher else None,
+            teacher_features=_features(teacher) if teacher else None,
             output=model.output,
             seed=context.parameters["seed"],
             checkpoint=context.scratch / "training.pt",
+            report=_progress(context.scratch),
+            train=usercode.load(model.train) if model.train else None,
         ),
     )
-    networks.save(changed, args, model, context.out)
+    networks.save(changed, blueprint, model, context.out)
     return {"parameters": sum(p.numel() for p in changed.parameters())}
 
 
+PROGRESS = "progress.txt"
+"""How far a stage is, in its own words: one line in its scratch folder, replaced as it goes on."""
+
+
+def _progress(scratch: Path) -> Callable[[str], None]:
+    def report(line: str) -> None:
+        print(line, flush=True)  # noqa: T201 - it ends in the stage's log
+        fresh = scratch / f"{PROGRESS}.new"
+        fresh.write_text(line)
+        fresh.replace(scratch / PROGRESS)
+
+    return report
+
+
+def _features(teacher: Path) -> Any:
+    path = teacher / FEATURES
+    return np.load(path) if path.exists() else None
+
+
 def logits(context: StageContext) -> Mapping[str, Any]:
-    """The given model's outputs over the training data."""
-    return _outputs(context, arrays.read(context.inputs[1], "train"))
+    """The given model's outputs over the training data, and what its last linear layer read."""
+    from autotune.training import features
+    from autotune.training import network as networks
+
+    network, _, model = networks.load(context.inputs[0])
+    x = arrays.read(context.inputs[1], "train")
+    with features.recorded(network) as read:
+        outputs = networks.predict(network, x, model.output)
+    np.save(context.out / OUTPUTS, outputs)
+    found = read(len(outputs))
+    if found is not None:
+        np.save(context.out / FEATURES, found)
+    return {"shape": list(outputs.shape), "features": None if found is None else found.shape[1]}
 
 
 def reference(context: StageContext) -> Mapping[str, Any]:
-    """The network's outputs over the first test samples, before any conversion."""
-    return _outputs(context, arrays.read(context.inputs[1], "test", limit=CHECKED))
-
-
-def _outputs(context: StageContext, x: Mapping[str, arrays.Array]) -> Mapping[str, Any]:
+    """The network's outputs over the first test samples, before any conversion; and its size."""
     from autotune.training import network as networks
+    from autotune.training import size
 
+    x = arrays.read(context.inputs[1], "test", limit=CHECKED)
     if (context.inputs[0] / export.FILE).exists():
-        outputs = run_onnx(context.inputs[0], x)
+        outputs, facts = run_onnx(context.inputs[0], x), {}
     else:
         network, _, model = networks.load(context.inputs[0])
         outputs = networks.predict(network, x, model.output)
+        facts = dict(size.of(network, x))
     np.save(context.out / OUTPUTS, outputs)
-    return {"shape": list(outputs.shape)}
+    (context.out / SIZE).write_text(json.dumps(facts))
+    return {"shape": list(outputs.shape), **facts}
 
 
 def run_onnx(artifact: Path, x: Mapping[str, arrays.Array]) -> Any:

@@ -5,7 +5,6 @@ A worker is asked for one only where its artifact has left the store while a run
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from autotune.contracts import StageContext
 from autotune.engine import build, onnxfile
 from autotune.errors import MachineError, UserError
 from autotune.plugins import version
-from autotune.task import CodeRef, ModelSource
+from autotune.task import ModelSource
 
 
 def source(model: ModelSource, code: str) -> Stage:
@@ -25,7 +24,7 @@ def source(model: ModelSource, code: str) -> Stage:
         name="model",
         function="autotune.engine.given:model_again",
         kind="network" if model.trainable else "onnx",
-        parameters={"model": dataclasses.asdict(model), "code": code},
+        parameters={"model": model.record(), "code": code},
         libraries=(version(runtime),),
     )
 
@@ -44,10 +43,11 @@ def code(model: ModelSource) -> str:
     """A hash over the task file, the modules beside it that it imports, and the weights."""
     from autotune.training import usercode
 
-    files = usercode.sources(Path(model.factory.file)) if model.factory else ()
+    refs = [ref for ref in (model.factory, model.train) if ref]
+    files = {file for ref in refs for file in usercode.sources(Path(ref.file))}
     weights = tuple(Path(p) for p in (model.weights, model.onnx) if p)
     beside = onnxfile.external(Path(model.onnx)) if model.onnx else ()
-    return usercode.fingerprint((*files, *weights, *beside))
+    return usercode.fingerprint((*sorted(files), *weights, *beside))
 
 
 def data_again(context: StageContext) -> Mapping[str, Any]:
@@ -75,7 +75,5 @@ def model_again(context: StageContext) -> Mapping[str, Any]:
 
 
 def read(record: Mapping[str, Any]) -> ModelSource:
-    """The model as a value, of what ``dataclasses.asdict`` made of it."""
-    rest = dict(record)
-    factory = rest.pop("factory")
-    return ModelSource(factory=CodeRef(**factory) if factory else None, **rest)
+    """The model as a value, of its record."""
+    return ModelSource.from_record(record)

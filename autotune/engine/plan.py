@@ -9,7 +9,7 @@ from typing import Any
 
 from autotune import plugins
 from autotune.artifact import Stage
-from autotune.contracts import Technique
+from autotune.contracts import Backend, Technique
 from autotune.space import Configuration, Scalar, Space
 from autotune.target import Target
 from autotune.task import ModelSource
@@ -77,11 +77,12 @@ def needs(space: Space, model: ModelSource) -> Needs:
     else:
         draw = random.Random(0)
         points = [space.draw(draw) for _ in range(_DRAWS)]
-    used = {name: technique for point in points for name, technique in _techniques(point, model)}
+    pairs = [(t, p) for p in points for _, t in _techniques(p, model)]
+    trained = any(t.trains(_settings(t, p, model, t.sections)) for t, p in pairs)
     asked = [int(p["ptq.samples"]) for p in points if p.get("ptq.samples") is not None]
     return Needs(
-        trains=any(technique.trains for technique in used.values()),
-        train=any(technique.needs_data for technique in used.values()),
+        trains=trained,
+        train=any(technique.needs_data for technique, _ in pairs),
         calibration=max(asked, default=0),
     )
 
@@ -115,7 +116,7 @@ def plan(
     configuration: Configuration, subject: Subject, targets: Mapping[str, Target], effort: Effort
 ) -> Plan:
     """The stages of ``configuration``; configurations that share a prefix share its keys."""
-    network = _network(configuration, subject, effort)
+    network = _network(configuration, subject)
     backend = plugins.load("backends", str(configuration["backend"]))
     artifact = backend.stages(configuration, network, subject.data)
     target = _target(configuration, targets)
@@ -128,14 +129,16 @@ def plan(
             "settings": _runtime(configuration),
             "metrics": dict(subject.metrics),
             "machine": _hardware(target),
+            **_batch(configuration, backend),
+            **({"kept": configuration["ptq.keep"]} if configuration.get("ptq.keep") else {}),
         },
         inputs=(artifact, subject.data, _reference(network, subject)),
         libraries=_libraries(configuration),
     )
     latency = _latency(configuration, artifact, subject, target, effort)
-    structure = _structure(configuration, subject, effort)
+    structure = _structure(configuration, subject)
     proxy = None
-    if structure is not None:
+    if structure is not None and not configuration.get("ptq.keep"):  # which hangs on the weights
         shaped = backend.stages(configuration, structure, subject.data)
         proxy = _latency(configuration, shaped, subject, target, effort)
     timed = {"timeout_s": effort.timeout_s}
@@ -175,12 +178,18 @@ def _latency(
     )
 
 
+def _batch(configuration: Configuration, backend: Backend) -> dict[str, Scalar]:
+    """The batch, where the accuracy hangs on it."""
+    settings = _runtime(configuration)
+    return {"batch": configuration["batch"]} if backend.depends_on_batch(settings) else {}
+
+
 def _libraries(configuration: Configuration) -> tuple[str, ...]:
     backend = plugins.load("backends", str(configuration["backend"]))
     return tuple(plugins.version(name) for name in backend.libraries)
 
 
-def _network(configuration: Configuration, subject: Subject, effort: Effort) -> Stage:
+def _network(configuration: Configuration, subject: Subject) -> Stage:
     """The given model with every active technique applied, in the order of their positions."""
     network = subject.source
     for name, technique in _techniques(configuration, subject.model):
@@ -189,32 +198,42 @@ def _network(configuration: Configuration, subject: Subject, effort: Effort) -> 
             inputs.append(subject.data)
         if technique.needs_teacher:
             inputs.append(_logits(subject))
-        parameters = {
-            "technique": name,
-            "settings": _settings(technique, configuration, subject.model, technique.sections),
-            "seed": subject.seed,
-        }
-        network = _technique(name, technique, parameters, inputs, effort)
+        settings = _settings(technique, configuration, subject.model, technique.sections)
+        parameters = {"technique": name, "settings": settings, "seed": subject.seed}
+        network = _technique(name, technique, parameters, inputs)
+        if technique.trains(settings):
+            network = replace(network, hints={_TRAINS: True})
     return network
 
 
-def _structure(configuration: Configuration, subject: Subject, effort: Effort) -> Stage | None:
-    """The same shapes with nothing trained; None where nothing would be."""
-    found = _techniques(configuration, subject.model)
-    if not any(technique.trains for _, technique in found):
-        return None
-    network = subject.source
-    for name, technique in found:
-        if technique.shapes:
+_TRAINS = "trains"
+
+
+def trains(stage: Stage) -> bool:
+    """Whether the stage runs the training loop."""
+    return bool(stage.hints.get(_TRAINS))
+
+
+def _structure(configuration: Configuration, subject: Subject) -> Stage | None:
+    """The same shapes with nothing trained; None where nothing would be, or shapes hang on it."""
+    network, trained = subject.source, False
+    for name, technique in _techniques(configuration, subject.model):
+        settings = _settings(technique, configuration, subject.model, technique.sections)
+        shapes = technique.shapes(settings)
+        if shapes is None and trained:
+            return None
+        trained = trained or technique.trains(settings)
+        if shapes != ():
+            wanted = technique.sections if shapes is None else shapes
             inputs = [network, subject.data] if technique.needs_data else [network]
             parameters = {
                 "technique": name,
-                "settings": _settings(technique, configuration, subject.model, technique.shapes),
+                "settings": _settings(technique, configuration, subject.model, wanted),
                 "seed": subject.seed,
                 "untrained": True,
             }
-            network = _technique(name, technique, parameters, inputs, effort)
-    return network
+            network = _technique(name, technique, parameters, inputs)
+    return network if trained else None
 
 
 def _technique(
@@ -222,7 +241,6 @@ def _technique(
     technique: Technique,
     parameters: Mapping[str, Any],
     inputs: Sequence[Stage],
-    effort: Effort,
 ) -> Stage:
     return Stage(
         name=f"{name} (untrained)" if parameters.get("untrained") else name,

@@ -18,7 +18,7 @@ from autotune.engine.judge import metric, score
 from autotune.engine.parts import Parts
 from autotune.engine.plan import Needs
 from autotune.errors import StageError, TaskError
-from autotune.task import ModelSource
+from autotune.task import Blueprint, ModelSource
 
 if TYPE_CHECKING:
     from autotune.contracts import Floats, TechniqueContext
@@ -173,11 +173,12 @@ def _context(
     from autotune.training import network as networks
 
     return TechniqueContext(
-        build=lambda **chosen: networks.build(model, chosen),
-        args=model.args,
+        build=lambda blueprint: networks.build(model, blueprint),
+        blueprint=Blueprint(model.args),
         train_x=x,
         train_y=y,
         teacher_logits=teacher,
+        teacher_features=None,
         seed=0,
         checkpoint=folder / "training.pt",
         output=model.output,

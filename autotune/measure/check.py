@@ -40,6 +40,9 @@ _TOLERANCES: Mapping[str, Tolerance] = {
     "bf16": Tolerance(0.99, 1.2, collapse=False),
     "fp16": Tolerance(0.99, 1.2, collapse=False),
     "int8": Tolerance(0.9, 2.0, collapse=True),
+    "int8_dynamic": Tolerance(0.9, 2.0, collapse=True),
+    "int8_weights": Tolerance(0.99, 1.2, collapse=False),
+    "int4_weights": Tolerance(0.9, 2.0, collapse=True),
 }
 
 
@@ -79,7 +82,7 @@ def verify(reference: NDArray[Any], outputs: NDArray[Any], precision: str) -> Ma
     Args:
         reference: Outputs of the stage before, shape (samples, ...), samples >= 1.
         outputs: Outputs of the converted artifact for the same inputs.
-        precision: One of ``fp32``, ``bf16``, ``fp16``, ``int8``.
+        precision: One of ``contracts.PRECISIONS``.
 
     Raises:
         StageError: The shapes differ, a number is not finite, or the tolerance is exceeded.

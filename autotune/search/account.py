@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from autotune import plugins
-from autotune.engine.plan import Plan
+from autotune.engine.plan import Plan, trains
 from autotune.trial import Rejected, Stopped, Trial
 
 
@@ -15,18 +14,18 @@ class Account:
     """The stages of one session by when they ran, and the trials that ended in it.
 
     Args:
-        earlier: The names of the stages that earlier sessions of the run ran.
+        earlier: Of every stage that earlier sessions of the run ran, whether it trained.
     """
 
-    def __init__(self, earlier: Iterable[str] = ()) -> None:
+    def __init__(self, earlier: Iterable[bool] = ()) -> None:
         self.executed = list(earlier)
         self._opened = time.time()
         self._busy: list[tuple[float, float]] = []
         self._ended = 0
 
-    def ran(self, stage: str, began: float, seconds: float) -> None:
+    def ran(self, trained: bool, began: float, seconds: float) -> None:
         """A stage ran from ``began`` (``time.time``) on."""
-        self.executed.append(stage)
+        self.executed.append(trained)
         self._busy.append((began, began + seconds))
 
     def ended(self) -> None:
@@ -42,23 +41,23 @@ class Account:
         return (idle + max(0.0, time.time() - free_from)) / max(1, self._ended)
 
 
-def stages(trials: Iterable[tuple[Trial, Plan]], executed: Sequence[str]) -> dict[str, Any]:
-    """How many stages and trainings ran, and how many there would be if nothing were shared.
+def stages(trials: Iterable[tuple[Trial, Plan]], executed: Sequence[bool]) -> dict[str, Any]:
+    """How many stages and trainings ran, and how many it would be if nothing were shared.
 
-    ``executed`` names the stages that ran. What a trial that was stopped or rejected would have
-    needed does not count.
+    ``executed`` says of each stage that ran whether it trained. What a trial that was stopped or
+    rejected would have needed does not count.
     ``trainings_needed`` counts the trials that need a training, ``trainings_without_sharing`` the
     trainings that they need.
     """
-    trains = {n for n in plugins.names("techniques") if plugins.load("techniques", n).trains}
-    needed: list[list[str]] = []
+    needed: list[list[bool]] = []
     for trial, plan in trials:
         if not isinstance(trial.outcome, Stopped | Rejected):
-            needed.append([s.name for s in plan.chain() if s.name not in ("data", "model")])
+            made = [s for s in plan.chain() if s.name not in ("data", "model")]
+            needed.append([trains(stage) for stage in made])
     return {
         "stages_executed": len(executed),
-        "stages_needed": sum(len(names) for names in needed),
-        "trainings_executed": sum(name in trains for name in executed),
-        "trainings_needed": sum(any(n in trains for n in names) for names in needed),
-        "trainings_without_sharing": sum(n in trains for names in needed for n in names),
+        "stages_needed": sum(len(chain) for chain in needed),
+        "trainings_executed": sum(executed),
+        "trainings_needed": sum(any(chain) for chain in needed),
+        "trainings_without_sharing": sum(sum(chain) for chain in needed),
     }

@@ -69,7 +69,7 @@ class Driver:
         graph: Where stages run.
         journal: Where every trial is written before and after.
         history: What earlier sessions of the run tried, finished and not.
-        ran: The names of the stages that they ran.
+        ran: Of every stage that they ran, whether it trained.
         used_s: The time they took, which counts against the budget.
         began: When this session began (``time.monotonic``).
         stopped: Whether to end soon; what is under way is given up, everything measured is kept.
@@ -85,7 +85,7 @@ class Driver:
         journal: Journal,
         history: Sequence[Trial],
         *,
-        ran: Sequence[str] = (),
+        ran: Sequence[bool] = (),
         used_s: float = 0.0,
         began: float | None = None,
         stopped: Callable[[], bool] = lambda: False,

@@ -58,6 +58,7 @@ def _completed(
 ) -> Outcome:
     values = {**_columns(accuracy.facts["columns"]), **drop, **latency_columns(latency, target)}
     values["size_bytes"] = Estimate(float(accuracy.facts["size_bytes"]))
+    values |= {word: Estimate(float(n)) for word, n in accuracy.facts["network"].items()}
     facts = {
         "runtime": accuracy.facts["runtime"],
         "artifact": artifact,

@@ -10,7 +10,7 @@ from typing import Any
 
 from autotune.artifact import Stage
 from autotune.engine.graph import Graph, Handle
-from autotune.engine.plan import Plan
+from autotune.engine.plan import Plan, trains
 from autotune.errors import MachineError
 from autotune.search import prospect
 from autotune.search.account import Account
@@ -51,7 +51,7 @@ class Pipeline:
         planner: From a configuration to its stages.
         log: Gets a line for every stage that ended.
         record: Keeps an event for every stage that ran.
-        ran: The names of the stages that earlier sessions ran.
+        ran: Of every stage that earlier sessions ran, whether it trained.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Pipeline:
         planner: Callable[[Configuration], Plan],
         log: Callable[[str], None],
         record: Callable[[Mapping[str, Any]], None],
-        ran: Iterable[str],
+        ran: Iterable[bool],
     ) -> None:
         self.running: dict[int, Running] = {}
         self.costs = Costs()
@@ -195,8 +195,9 @@ class Pipeline:
         if result is None or not result.executed or result.key != handle.stage.key:
             return
         self.costs.add(handle.stage.name, result.seconds)
-        self.account.ran(handle.stage.name, result.began, result.seconds)
-        event = {"event": "stage", "name": handle.stage.name, "key": result.key}
+        trained = trains(handle.stage)
+        self.account.ran(trained, result.began, result.seconds)
+        event = {"event": "stage", "name": handle.stage.name, "key": result.key, "trains": trained}
         self._record({**event, "seconds": result.seconds, "ok": result.ok, "at": time.time()})
         said = f"stage {handle.stage.name} {handle.stage.key} {result.seconds:.2f} s"
         parts = [said, result.error, result.traceback, result.log.strip()]

@@ -113,7 +113,7 @@ def _hold(session: Session, journal: Journal, earlier: RunData, stopped: Callabl
                 graph,
                 journal,
                 _valid(earlier, environment(spec)),
-                ran=[e["name"] for e in earlier.events if e["event"] == "stage"],
+                ran=[bool(e.get("trains")) for e in earlier.events if e["event"] == "stage"],
                 used_s=used_s(earlier),
                 began=began,
                 stopped=stopped,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autotune import plugins
-from autotune.contracts import PTQ, Parameter
+from autotune.contracts import SHARED, Parameter
 from autotune.errors import Infeasible
 from autotune.space import ALWAYS, Choice, Configuration, Knob, Scalar
 from autotune.spec import Spec
@@ -44,7 +44,7 @@ def experts(spec: Spec) -> tuple[Configuration, ...]:
 
 def _baseline(spec: Spec, target: Target, batch: Scalar) -> Configuration:
     backend = "torch" if spec.model.trainable else "onnxruntime"
-    techniques = [k for k in spec.space.knobs if k.name.split(".")[0] not in (*_OURS, "ptq")]
+    techniques = [k for k in spec.space.knobs if k.name.split(".")[0] not in (*_OURS, *SHARED)]
     gates = {k.name: _untouched(spec, k) for k in techniques if k.when == ALWAYS}
     values: dict[str, Scalar] = {
         **gates,
@@ -83,7 +83,7 @@ def _default(spec: Spec, knob: Knob) -> Scalar:
 def declared(spec: Spec, knob: Knob) -> list[Parameter]:
     """What the knob's owner declares of it: one parameter, or none for the words all share."""
     section, _, word = knob.name.partition(".")
-    found = list(PTQ) if section == "ptq" else []
+    found = list(SHARED.get(section, ()))
     if section in plugins.names("backends"):
         found += plugins.load("backends", section).parameters()
     for name in plugins.names("techniques"):

@@ -38,7 +38,10 @@ def model(file: File, folder: Path, document: Document) -> ModelSource:
     if given.weights is not None:
         weights = str(refs.file(given.weights, folder, document, ("model", "weights")))
     factory = refs.code(given.factory or "", folder, document, ("model", "factory"))
-    return ModelSource(factory, dict(given.args), weights, output=given.output)
+    train = None
+    if given.train is not None:
+        train = refs.code(given.train, folder, document, ("model", "train"))
+    return ModelSource(factory, dict(given.args), weights, output=given.output, train=train)
 
 
 def metrics(file: File, folder: Path, document: Document) -> dict[str, MetricRef]:
@@ -193,9 +196,10 @@ def _target(name: str, section: TargetSection, document: Document) -> Target:
 def _plain_model(model: ModelSource) -> dict[str, Any]:
     if model.onnx is not None:
         return {"onnx": model.onnx, "output": model.output}
-    weights = {"weights": model.weights} if model.weights else {}
+    given = {"weights": model.weights, "train": model.train and str(model.train)}
+    rest = {key: value for key, value in given.items() if value}
     args = dict(model.args)
-    return {"factory": str(model.factory), "args": args, **weights, "output": model.output}
+    return {"factory": str(model.factory), "args": args, **rest, "output": model.output}
 
 
 def _plain_target(target: Target) -> dict[str, Any]:

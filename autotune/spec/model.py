@@ -103,6 +103,7 @@ class ModelSection(_Section):
     weights: str | None = Field(default=None, examples=["teacher.pt"])
     onnx: str | None = Field(default=None, examples=["model.onnx"])
     output: Annotated[Any, AfterValidator(_output)] = Field(default=0, examples=["0"])
+    train: str | None = Field(default=None, examples=["task.py:train"])
 
     @model_validator(mode="after")
     def _one_way(self) -> ModelSection:
@@ -112,10 +113,10 @@ class ModelSection(_Section):
                 f"the model has {which} an ONNX file",
                 "give one: factory: task.py:build_model, or onnx: model.onnx",
             )
-        if self.onnx and (self.args or self.weights):
+        if self.onnx and (self.args or self.weights or self.train):
             raise fault(
-                "an ONNX file has its weights inside and takes no arguments",
-                "remove args and weights",
+                "an ONNX file has its weights inside, takes no arguments and is not trained",
+                "remove args, weights and train",
             )
         return self
 

@@ -1,10 +1,14 @@
-"""Files and ``file.py:name`` references of the space file, checked without importing them."""
+"""Files and ``file.py:name`` references of the space file, checked without importing them.
+
+A file stands beside the space file, or inside an installed package: ``package:name/path/in/it``.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from autotune.errors import SpecError
@@ -12,6 +16,7 @@ from autotune.spec.marks import Document, Where
 from autotune.spec.words import did_you_mean
 from autotune.task import CodeRef
 
+PACKAGE = "package:"
 _REFERENCE = re.compile(r"^(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)$")
 
 
@@ -21,13 +26,17 @@ def looks_like_code(text: str) -> bool:
 
 
 def file(text: str, folder: Path, document: Document, where: Where) -> Path:
-    """The absolute path of a file that stands beside the space file.
+    """The absolute path of a file beside the space file or inside an installed package.
 
     Raises:
-        SpecError: It is not there.
+        SpecError: It is not there, or the package is not.
     """
+    rest = text
+    if text.startswith(PACKAGE):
+        package, _, rest = text.removeprefix(PACKAGE).partition("/")
+        folder = _package(package, document, where)
     try:
-        path = (folder / text).resolve()
+        path = (folder / rest).resolve()
         found = path.is_file()
     except (OSError, ValueError) as error:  # too long a name, a NUL in it
         about = error.strerror if isinstance(error, OSError) else str(error)
@@ -64,6 +73,23 @@ def code(text: str, folder: Path, document: Document, where: Where) -> CodeRef:
             did_you_mean(match["name"], sorted(n for n in defined if not n.startswith("_"))),
         )
     return CodeRef(str(path), match["name"])
+
+
+def _package(name: str, document: Document, where: Where) -> Path:
+    """The folder of an installed package, found without importing it.
+
+    Raises:
+        SpecError: There is no such package, or it is a single file.
+    """
+    if not name.isidentifier():
+        cause = f"'{name}' cannot name a package"
+        raise document.error(where, cause, f"write it as {PACKAGE}name/path/inside/it")
+    found = find_spec(name)
+    if found is None:
+        raise document.error(where, f"the package '{name}' is not installed", f"pip install {name}")
+    if not found.submodule_search_locations:
+        raise document.error(where, f"'{name}' is a module without files", "name a package")
+    return Path(next(iter(found.submodule_search_locations)))
 
 
 def _defined(path: Path, document: Document, where: Where) -> set[str] | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from autotune import plugins
-from autotune.contracts import PRECISIONS, PTQ, Parameter
+from autotune.contracts import PRECISIONS, SHARED, Parameter
 from autotune.spec.model import File
 from autotune.task import CodeRef, ModelSource
 
@@ -39,7 +39,7 @@ def _space() -> dict[str, Any]:
                 {"enum": list(backends)},
             ]
         },
-        "ptq": _section(PTQ),
+        **{section: _section(parameters) for section, parameters in SHARED.items()},
     }
     for name in plugins.names("techniques"):
         for section, parameters in plugins.load("techniques", name).parameters(_ANY).items():

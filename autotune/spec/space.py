@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autotune import plugins
-from autotune.contracts import PRECISIONS, PTQ, QUANTIZED, Parameter, Technique
+from autotune.contracts import PRECISIONS, SHARED, Parameter, Technique
 from autotune.space import ALWAYS, Choice, Condition, Domain, Is, Knob, Rule, Space
 from autotune.spec import rules
 from autotune.spec.conditions import NEVER, both, in_words, possible, settle
@@ -18,7 +18,7 @@ from autotune.target import Target
 from autotune.task import ModelSource
 
 SECTION = "space"
-CORE = ("batch", "threads", "precision", "backend", "ptq")
+CORE = ("batch", "threads", "precision", "backend", *SHARED)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def build(document: Document, model: ModelSource, targets: tuple[Target, ...]) -
     backends, missing = _backends(document)
     declared = [
         *_core(document, targets, backends),
-        *_ptq(document),
+        *_shared(document),
         *(d for t in present.values() for d in _of_technique(document, t, model)),
         *(d for name in backends for d in _of_backend(document, name)),
     ]
@@ -89,9 +89,13 @@ def _core(
     return [_declared(document, (SECTION,), "", p, ALWAYS) for p in parameters]
 
 
-def _ptq(document: Document) -> list[Declared]:
-    _known_parameters(document, (SECTION, "ptq"), PTQ)
-    return [_declared(document, (SECTION, "ptq"), "ptq.", p, QUANTIZED) for p in PTQ]
+def _shared(document: Document) -> list[Declared]:
+    found: list[Declared] = []
+    for section, parameters in SHARED.items():
+        _known_parameters(document, (SECTION, section), parameters)
+        where = (SECTION, section)
+        found += [_declared(document, where, f"{section}.", p, ALWAYS) for p in parameters]
+    return found
 
 
 def _of_technique(document: Document, technique: Technique, model: ModelSource) -> list[Declared]:

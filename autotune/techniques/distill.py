@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from autotune.contracts import Parameter, Rejection, TechniqueContext
 from autotune.space import AllOf, Condition, Is, Not, Scalar, Settings
 from autotune.target import Target
-from autotune.task import ModelSource
+from autotune.task import Blueprint, ModelSource
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,8 +18,6 @@ position = 10
 sections = ("student", "distill")
 needs_data = True
 needs_teacher = True
-trains = True
-shapes = ("student",)
 libraries = ("torch",)
 
 
@@ -49,30 +47,38 @@ def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection 
     return None
 
 
+def trains(settings: Settings) -> bool:
+    return True
+
+
+def shapes(settings: Settings) -> tuple[str, ...]:
+    return ("student",)
+
+
 def apply(
     network: nn.Module, settings: Settings, context: TechniqueContext
-) -> tuple[nn.Module, Mapping[str, Scalar]]:
+) -> tuple[nn.Module, Blueprint]:
     """A fresh student, trained from its seeded initialisation (Hinton et al. 2015)."""
     from autotune.training import loop, losses
 
-    student, args = structure(network, settings, context)
+    student, blueprint = structure(network, settings, context)
     teach = losses.distillation(
         float(settings["distill.temperature"]), float(settings["distill.alpha"])
     )
     recipe = loop.Recipe(int(settings["distill.epochs"]), float(settings["distill.lr"]))
     loop.train(student, context, teach, recipe)
-    return student, args
+    return student, blueprint
 
 
 def structure(
     network: nn.Module, settings: Settings, context: TechniqueContext
-) -> tuple[nn.Module, Mapping[str, Scalar]]:
+) -> tuple[nn.Module, Blueprint]:
     """The student as it is initialised."""
     from autotune.training.seeds import seed_everything
 
-    args = {**context.args, **_arguments(settings)}
+    blueprint = Blueprint({**context.blueprint.args, **_arguments(settings)})
     seed_everything(context.seed)
-    return context.build(**args), args
+    return context.build(blueprint), blueprint
 
 
 def _arguments(settings: Settings) -> dict[str, Scalar]:

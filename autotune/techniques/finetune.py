@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from autotune.contracts import Parameter, Rejection, TechniqueContext
-from autotune.space import Condition, Is, Scalar, Settings
+from autotune.space import Condition, Is, Settings
 from autotune.target import Target
-from autotune.task import ModelSource
+from autotune.task import Blueprint, ModelSource
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,8 +18,6 @@ position = 30
 sections = ("finetune",)
 needs_data = True
 needs_teacher = True
-trains = True
-shapes = ()
 libraries = ("torch",)
 
 
@@ -44,22 +42,32 @@ def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection 
     return None
 
 
+def trains(settings: Settings) -> bool:
+    return True
+
+
+def shapes(settings: Settings) -> tuple[str, ...]:
+    return ()
+
+
 def apply(
     network: nn.Module, settings: Settings, context: TechniqueContext
-) -> tuple[nn.Module, Mapping[str, Scalar]]:
+) -> tuple[nn.Module, Blueprint]:
     """The same network, trained on in place."""
     from autotune.training import loop, losses
 
     teach = losses.distillation(
         float(settings["finetune.temperature"]), float(settings["finetune.alpha"])
     )
-    recipe = loop.Recipe(int(settings["finetune.epochs"]), float(settings["finetune.lr"]))
+    recipe = loop.Recipe(
+        int(settings["finetune.epochs"]), float(settings["finetune.lr"]), keep_zeros=True
+    )
     loop.train(network, context, teach, recipe)
-    return network, context.args
+    return network, context.blueprint
 
 
 def structure(
     network: nn.Module, settings: Settings, context: TechniqueContext
-) -> tuple[nn.Module, Mapping[str, Scalar]]:
+) -> tuple[nn.Module, Blueprint]:
     """The network as it came."""
-    return network, context.args
+    return network, context.blueprint

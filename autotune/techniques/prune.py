@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from autotune.contracts import Parameter, Rejection, TechniqueContext
 from autotune.errors import StageError
-from autotune.space import Condition, Is, Scalar, Settings
+from autotune.space import Condition, Is, Settings
 from autotune.target import Target
-from autotune.task import ModelSource
+from autotune.task import Blueprint, ModelSource
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,8 +19,6 @@ position = 20
 sections = ("prune",)
 needs_data = True
 needs_teacher = False
-trains = False
-shapes = ("prune",)
 libraries = ("torch", "torch-pruning")
 
 
@@ -46,9 +44,17 @@ def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection 
     return None
 
 
+def trains(settings: Settings) -> bool:
+    return False
+
+
+def shapes(settings: Settings) -> tuple[str, ...]:
+    return ("prune",)
+
+
 def apply(
     network: nn.Module, settings: Settings, context: TechniqueContext
-) -> tuple[nn.Module, Mapping[str, Scalar]]:
+) -> tuple[nn.Module, Blueprint]:
     """The network with its smallest channels (group L2 norm) gone; its outputs keep their shape.
 
     Raises:
@@ -81,12 +87,12 @@ def apply(
         raise StageError(f"pruning changed the output from {_shape(outputs)} to {_shape(after)}")
     if _parameters(network) == before:
         raise StageError("pruning removed nothing: raise prune.ratio or lower prune.round_to")
-    return network, context.args
+    return network, context.blueprint
 
 
 def structure(
     network: nn.Module, settings: Settings, context: TechniqueContext
-) -> tuple[nn.Module, Mapping[str, Scalar]]:
+) -> tuple[nn.Module, Blueprint]:
     """The same: how many channels go hangs on the ratio, only which ones on the weights."""
     return apply(network, settings, context)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autotune.contracts import Loss, TechniqueContext
+from autotune.contracts import TechniqueContext
 from autotune.errors import StageError
+from autotune.task import Loss
+from autotune.training import own, zeros
 from autotune.training.network import select
 from autotune.training.seeds import seed_everything
 
@@ -22,24 +24,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast to train."""
+    """How long and how fast to train.
+
+    Attributes:
+        epochs: Passes over the training data, at most.
+        lr: Peak learning rate.
+        batch: Samples a step.
+        weight_decay: AdamW's.
+        warmup: Share of the steps in which the learning rate rises.
+        keep_zeros: Whether weights that were pruned to zero stay so.
+    """
 
     epochs: int
     lr: float
     batch: int = 64
     weight_decay: float = 1e-2
     warmup: float = 0.1
+    keep_zeros: bool = False
 
 
 def train(network: nn.Module, context: TechniqueContext, loss: Loss, recipe: Recipe) -> None:
-    """Train ``network`` in place on the context's data.
+    """Train ``network`` in place on the context's data: by the user's own training if there is one.
 
     After each epoch the state is written to ``context.checkpoint``; a later call with the same
     checkpoint goes on from there.
 
     Raises:
         StageError: The loss became NaN or infinite; the message names the epoch.
+        StageError: The user's training raised.
     """
+    masks = zeros.masks(network) if recipe.keep_zeros else {}
+    if context.train is not None:
+        own.train(network, context, loss, recipe.epochs, recipe.lr)
+    else:
+        _train(network, context, loss, recipe, masks)
+    zeros.apply(network, masks)
+    network.eval()
+
+
+def _train(
+    network: nn.Module,
+    context: TechniqueContext,
+    loss: Loss,
+    recipe: Recipe,
+    masks: Mapping[str, torch.Tensor],
+) -> None:
     import torch
 
     steps = math.ceil(_samples(context) / recipe.batch) * recipe.epochs
@@ -60,9 +89,10 @@ def train(network: nn.Module, context: TechniqueContext, loss: Loss, recipe: Rec
             torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
             schedule.step()
+            zeros.apply(network, masks)
         _save(network, optimizer, schedule, context, epoch + 1)
+        context.report(f"epoch {epoch + 1} of {recipe.epochs}, loss {value.item():.4g}")
     context.checkpoint.unlink(missing_ok=True)
-    network.eval()
 
 
 def _samples(context: TechniqueContext) -> int:

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autotune.errors import StageError, TaskError
-from autotune.space import Scalar
-from autotune.task import CodeRef, ModelSource
+from autotune.task import Blueprint, CodeRef, ModelSource
 from autotune.training import usercode
 from autotune.training.seeds import seed_everything
 
@@ -28,8 +27,8 @@ FILE = "network.pt"
 SOURCE = "source.json"
 
 
-def build(model: ModelSource, args: Mapping[str, Scalar]) -> nn.Module:
-    """A fresh network from the user's factory.
+def build(model: ModelSource, blueprint: Blueprint) -> nn.Module:
+    """A fresh network from the user's factory, or from the other function that is named.
 
     Raises:
         TaskError: The factory raised or returned something that is not a network.
@@ -40,11 +39,12 @@ def build(model: ModelSource, args: Mapping[str, Scalar]) -> nn.Module:
         raise TaskError("an ONNX model has no factory to build a network with")
     if model.code and model.code != stamped(model).code:
         raise StageError(f"{model.factory.file} changed while the run was under way: run again")
-    network = usercode.call(model.factory, dict(args))
+    factory = CodeRef(model.factory.file, blueprint.factory or model.factory.name)
+    network = usercode.call(factory, dict(blueprint.args))
     if not isinstance(network, nn.Module):
         raise TaskError(
-            f"{model.factory.name}() returned {type(network).__name__}",
-            place=model.factory.file,
+            f"{factory.name}() returned {type(network).__name__}",
+            place=factory.file,
             remedy="return a torch.nn.Module",
         )
     return network
@@ -67,7 +67,7 @@ def given(model: ModelSource) -> nn.Module:
     import torch
 
     seed_everything(0)  # without weights the model is as it is initialised, the same every time
-    network = build(model, model.args)
+    network = build(model, Blueprint(model.args))
     if model.weights is not None:
         try:
             state = torch.load(model.weights, weights_only=True, map_location="cpu")
@@ -81,22 +81,27 @@ def given(model: ModelSource) -> nn.Module:
     return network.eval()
 
 
-def save(network: nn.Module, args: Mapping[str, Scalar], model: ModelSource, folder: Path) -> None:
+def save(network: nn.Module, blueprint: Blueprint, model: ModelSource, folder: Path) -> None:
     """Write ``network`` to ``folder`` in the form that ``load`` reads."""
     import torch
 
     write_source(model, folder)
-    record = {"args": dict(args), "attrs": _changed(network, build(model, args))}
+    record = {
+        "factory": blueprint.factory,
+        "args": dict(blueprint.args),
+        "attrs": _changed(network, build(model, blueprint)),
+    }
     torch.save({**record, "state": network.state_dict()}, folder / FILE)
 
 
-def load(folder: Path) -> tuple[nn.Module, Mapping[str, Scalar], ModelSource]:
-    """The network of an artifact, ready to run, its factory arguments, and where it comes from."""
+def load(folder: Path) -> tuple[nn.Module, Blueprint, ModelSource]:
+    """The network of an artifact, ready to run, its blueprint, and where it comes from."""
     import torch
 
     model = read_source(folder)
     record = torch.load(folder / FILE, weights_only=True, map_location="cpu")
-    network = build(model, record["args"])
+    blueprint = Blueprint(record["args"], record["factory"])
+    network = build(model, blueprint)
     modules = dict(network.named_modules())
     for name, attrs in record["attrs"].items():
         for attr, value in attrs.items():
@@ -110,19 +115,17 @@ def load(folder: Path) -> tuple[nn.Module, Mapping[str, Scalar], ModelSource]:
             owner, _, leaf = name.rpartition(".")
             setattr(modules[owner], leaf, replaced[tensor])
     network.load_state_dict(record["state"])
-    return network.eval(), record["args"], model
+    return network.eval(), blueprint, model
 
 
 def write_source(model: ModelSource, folder: Path) -> None:
     """Keep beside an artifact how its model is built and which of its outputs counts."""
-    (folder / SOURCE).write_text(json.dumps(dataclasses.asdict(model)))
+    (folder / SOURCE).write_text(json.dumps(model.record()))
 
 
 def read_source(folder: Path) -> ModelSource:
     """What ``write_source`` wrote."""
-    record = json.loads((folder / SOURCE).read_text())
-    factory = record.pop("factory")
-    return ModelSource(factory=CodeRef(**factory) if factory else None, **record)
+    return ModelSource.from_record(json.loads((folder / SOURCE).read_text()))
 
 
 def predict(

@@ -109,6 +109,7 @@ def train(cores: tuple[int, ...], data: str, ready: object, stop: object) -> Non
     import torch
 
     from autotune.conversion import arrays
+    from autotune.task import Blueprint
     from autotune.training import loop, losses
 
     sys.path.insert(0, str(SPACE.parent))
@@ -117,7 +118,9 @@ def train(cores: tuple[int, ...], data: str, ready: object, stop: object) -> Non
     torch.set_num_threads(1)
     network = build_model(width=16, depth=2)
     x, y = arrays.read(Path(data), "train"), arrays.labels(Path(data), "train")
-    context = TechniqueContext(build_model, {}, x, y, None, 0, Path(tempfile.mkdtemp()) / "c.pt")
+    context = TechniqueContext(
+        build_model, Blueprint(), x, y, None, None, 0, Path(tempfile.mkdtemp()) / "c.pt"
+    )
     batch = next(iter(loop._batches(context, 64, 0)))
     loss = losses.distillation(4.0, 0.3)
     while not stop.is_set():  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from autotune.engine.execute import _function
 from autotune.hardware import machine
 from autotune.measure import check
 from autotune.target import Machine, Target
-from autotune.task import CodeRef, ModelSource
+from autotune.task import Blueprint, CodeRef, ModelSource
 from autotune.training import network as networks
 
 NETS = """
@@ -104,7 +104,7 @@ def workplace(tmp_path_factory):
     for name, shapes in SHAPES.items():
         model = ModelSource(CodeRef(str(folder / "nets.py"), name), output=OUTPUT[name])
         (folder / name).mkdir()
-        networks.save(networks.given(model), {}, model, folder / name)
+        networks.save(networks.given(model), Blueprint(), model, folder / name)
         x = {k: rng.normal(size=(64, *s)).astype(np.float32) for k, s in shapes.items()}
         (folder / f"{name}-data").mkdir()
         arrays.write(

@@ -13,7 +13,7 @@ from autotune.contracts import TechniqueContext
 from autotune.engine.plan import Effort, Subject, plan
 from autotune.space import ALWAYS, Configuration
 from autotune.target import Target
-from autotune.task import CodeRef, ModelSource
+from autotune.task import Blueprint, CodeRef, ModelSource
 from autotune.training import network as networks
 
 NETS = '''
@@ -58,6 +58,7 @@ NETWORKS = ("residual", "dense")
 CHANGED = {"prune.structure": "channel", "prune.ratio": 0.5, "prune.round_to": 2}
 """Values that make a technique do something where its defaults do not."""
 names = plugins.names("techniques")
+TRAINED = [n for n in names if plugins.load("techniques", n).trains(CHANGED)]
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +86,12 @@ def context(model, technique, folder, seed=0):
     y = rng.integers(3, size=48)
     logits = rng.normal(size=(48, 3)).astype(np.float32) if technique.needs_teacher else None
     return TechniqueContext(
-        build=lambda **args: networks.build(model, args),
-        args=model.args,
+        build=lambda blueprint: networks.build(model, blueprint),
+        blueprint=Blueprint(model.args),
         train_x={"input": x} if technique.needs_data else {},
         train_y=y,
         teacher_logits=logits,
+        teacher_features=None,
         seed=seed,
         checkpoint=folder / "training.pt",
     )
@@ -162,7 +164,7 @@ def test_it_is_active_where_it_says_and_only_there(name, models):
 @pytest.mark.parametrize("net", NETWORKS)
 @pytest.mark.parametrize("name", names)
 def test_it_keeps_the_outputs_shape_and_comes_back_exactly(name, net, models, tmp_path):
-    changed, args = applied(name, models[net], tmp_path)
+    changed, blueprint = applied(name, models[net], tmp_path)
     x = {"input": np.random.default_rng(1).normal(size=(5, 1, 8, 8)).astype(np.float32)}
     before = networks.predict(networks.given(models[net]), x, 0)
     changed.eval()
@@ -171,10 +173,10 @@ def test_it_keeps_the_outputs_shape_and_comes_back_exactly(name, net, models, tm
     assert not np.array_equal(after, before)
     folder = tmp_path / "saved"
     folder.mkdir()
-    networks.save(changed, args, models[net], folder)
+    networks.save(changed, blueprint, models[net], folder)
     loaded, kept, model = networks.load(folder)
     assert np.array_equal(networks.predict(loaded, x, 0), after)
-    assert (kept, model) == (args, models[net])
+    assert (kept, model) == (blueprint, models[net])
     loaded(torch.ones(2, 1, 8, 8)).sum().backward()
     assert all(p.grad.shape == p.shape for p in loaded.parameters())
 
@@ -192,7 +194,7 @@ def test_its_randomness_is_its_seeds(name, net, models, tmp_path):
     assert all(torch.equal(one[k], two[k]) for k in one)
 
 
-@pytest.mark.parametrize("name", [n for n in names if plugins.load("techniques", n).trains])
+@pytest.mark.parametrize("name", TRAINED)
 def test_another_seed_trains_another_network(name, models, tmp_path):
     first, _ = applied(name, models["dense"], tmp_path, seed=3)
     second, _ = applied(name, models["dense"], tmp_path, seed=4)
@@ -239,12 +241,12 @@ def test_its_structure_has_the_shapes_of_what_it_makes(name, network, models, tm
     technique, model = plugins.load("techniques", name), models[network]
     given = context(model, technique, tmp_path)
     settings = settings_for(technique, model)
-    sections = technique.shapes
+    sections = technique.shapes(settings)
     assert set(sections) <= set(technique.sections)
     alone = {k: v for k, v in settings.items() if k.split(".")[0] in sections}
     made, made_args = technique.apply(networks.given(model), settings, given)
     shaped, shaped_args = technique.structure(networks.given(model), alone, given)
-    assert dict(made_args) == dict(shaped_args)
+    assert made_args == shaped_args
     assert {k: v.shape for k, v in made.state_dict().items()} == {
         k: v.shape for k, v in shaped.state_dict().items()
     }

@@ -11,7 +11,7 @@ from autotune.artifact import Stage
 from autotune.contracts import StageContext
 from autotune.conversion import arrays, export, qdq
 from autotune.errors import StageError
-from autotune.task import CodeRef, ModelSource
+from autotune.task import Blueprint, CodeRef, ModelSource
 from autotune.training import network as networks
 
 MODEL = Stage("model", "", "network")
@@ -65,7 +65,7 @@ def test_what_the_exporter_cannot_write_is_the_trials_reason(place):
     )
     model = ModelSource(CodeRef(str(folder / "nets.py"), "build"))
     (folder / "odd").mkdir()
-    networks.save(networks.build(model, {}), {}, model, folder / "odd")
+    networks.save(networks.build(model, Blueprint()), Blueprint(), model, folder / "odd")
     with pytest.raises(StageError, match=r"the ONNX exporter failed: .*eig"):
         made(export.stage(MODEL, DATA), (folder / "odd", data), folder)
 

@@ -17,7 +17,7 @@ from autotune.artifact import Stage
 from autotune.contracts import StageContext
 from autotune.engine import lane
 from autotune.errors import StageError
-from autotune.task import CodeRef, ModelSource
+from autotune.task import Blueprint, CodeRef, ModelSource
 from autotune.training import network as networks
 
 EFFORT = {"precision": 0.05, "min_s": 0.1, "max_s": 0.3}
@@ -58,7 +58,7 @@ def network(folder, body):
     model = ModelSource(CodeRef(str(folder / "nets.py"), "build"))
     artifact = folder / "artifact"
     artifact.mkdir()
-    networks.save(networks.build(model, {}), {}, model, artifact)
+    networks.save(networks.build(model, Blueprint()), Blueprint(), model, artifact)
     return artifact
 
 

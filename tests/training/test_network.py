@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from autotune.errors import StageError, TaskError
-from autotune.task import CodeRef, ModelSource
+from autotune.task import Blueprint, CodeRef, ModelSource
 from autotune.training import network as networks
 
 NETS = """
@@ -47,7 +47,7 @@ def model(tmp_path):
 
 def shrunk(model):
     """A network whose shape is no longer its factory's: two of four units are left."""
-    network = networks.build(model, model.args)
+    network = networks.build(model, Blueprint(model.args))
     network.width = 2
     network.inner = nn.Linear(2, 2)
     network.outer = nn.Linear(2, 2)
@@ -58,19 +58,19 @@ def shrunk(model):
 
 def test_what_pruning_changed_comes_back(model, tmp_path):
     network = shrunk(model)
-    networks.save(network, model.args, model, tmp_path)
+    networks.save(network, Blueprint(model.args), model, tmp_path)
     loaded, args, source = networks.load(tmp_path)
     x = torch.randn(3, 2)
     assert torch.equal(loaded(x), network(x))
     assert loaded.width == loaded.inner.in_features == loaded.outer.out_features == 2
     assert loaded.outer.weight is loaded.inner.weight
     assert not loaded.training
-    assert (args, source) == (model.args, model)
+    assert (args, source) == (Blueprint(model.args), model)
 
 
 def test_no_pickle_is_run(model, tmp_path):
     """A file that would run code when it is unpickled is refused, and the code is not run."""
-    networks.save(shrunk(model), model.args, model, tmp_path)
+    networks.save(shrunk(model), Blueprint(model.args), model, tmp_path)
     trace = tmp_path / "was-run"
 
     class Evil:
@@ -85,7 +85,7 @@ def test_no_pickle_is_run(model, tmp_path):
 
 @pytest.mark.parametrize("change", ["missing", "extra", "shape"])
 def test_a_state_that_does_not_fit_is_refused(model, tmp_path, change):
-    networks.save(shrunk(model), model.args, model, tmp_path)
+    networks.save(shrunk(model), Blueprint(model.args), model, tmp_path)
     record = torch.load(tmp_path / networks.FILE, weights_only=True)
     if change == "missing":
         del record["state"]["inner.bias"]
@@ -99,7 +99,7 @@ def test_a_state_that_does_not_fit_is_refused(model, tmp_path, change):
 
 
 def test_a_torn_file_is_refused(model, tmp_path):
-    networks.save(shrunk(model), model.args, model, tmp_path)
+    networks.save(shrunk(model), Blueprint(model.args), model, tmp_path)
     whole = (tmp_path / networks.FILE).read_bytes()
     (tmp_path / networks.FILE).write_bytes(whole[: len(whole) // 2])
     with pytest.raises((RuntimeError, pickle.UnpicklingError, EOFError)):
@@ -107,7 +107,7 @@ def test_a_torn_file_is_refused(model, tmp_path):
 
 
 def test_the_given_weights_are_those_of_the_file(model, tmp_path):
-    trained = networks.build(model, model.args)
+    trained = networks.build(model, Blueprint(model.args))
     torch.save(trained.state_dict(), tmp_path / "teacher.pt")
     given = networks.given(ModelSource(model.factory, model.args, str(tmp_path / "teacher.pt")))
     x = torch.randn(3, 4)
@@ -127,13 +127,13 @@ def test_a_factory_that_raises_or_returns_something_else_is_named(model):
     file = model.factory.file
     line = 1 + NETS.splitlines().index('    raise RuntimeError("no such width")')
     with pytest.raises(TaskError, match=r"broken\(width=4\) raised RuntimeError: no such") as found:
-        networks.build(ModelSource(CodeRef(file, "broken")), {"width": 4})
+        networks.build(ModelSource(CodeRef(file, "broken")), Blueprint({"width": 4}))
     assert found.value.place == f"{file}:{line}"
     with pytest.raises(TaskError, match=r"number\(\) returned int") as found:
-        networks.build(ModelSource(CodeRef(file, "number")), {"width": 4})
+        networks.build(ModelSource(CodeRef(file, "number")), Blueprint({"width": 4}))
     assert found.value.place == file
     with pytest.raises(TaskError, match="has no factory"):
-        networks.build(ModelSource(onnx="model.onnx"), {})
+        networks.build(ModelSource(onnx="model.onnx"), Blueprint())
 
 
 @pytest.mark.parametrize("output", [0, 1, "logits", -1])
@@ -158,7 +158,7 @@ def test_an_output_that_is_no_tensor_is_named():
 
 
 def test_a_prediction_does_not_depend_on_how_it_is_batched(model):
-    network = networks.build(model, model.args).eval()
+    network = networks.build(model, Blueprint(model.args)).eval()
     x = {"input": np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)}
     whole = networks.predict(network, x, 0, batch=128)
     np.testing.assert_allclose(networks.predict(network, x, 0, batch=2), whole, rtol=1e-5)

@@ -15,6 +15,7 @@ from torch import nn
 
 from autotune.contracts import TechniqueContext
 from autotune.errors import StageError
+from autotune.task import Blueprint
 from autotune.training import loop, losses
 
 RECIPE = loop.Recipe(epochs=4, lr=0.01, batch=16)
@@ -42,10 +43,11 @@ def context(folder, **changes):
     y = (x[:, 0] > 0).astype(np.int64) + (x[:, 1] > 0)
     plain = TechniqueContext(
         build=network,
-        args={},
+        blueprint=Blueprint(),
         train_x={"input": x},
         train_y=y,
         teacher_logits=None,
+        teacher_features=None,
         seed=3,
         checkpoint=folder / "training.pt",
     )
