@@ -11,12 +11,10 @@ from typing import Any
 
 from autotune.artifact import Stage
 from autotune.contracts import StageContext
-from autotune.conversion import arrays
+from autotune.conversion import arrays, graphs
 from autotune.conversion.export import FILE
 from autotune.errors import StageError
 from autotune.plugins import version
-
-CALIBRATION_BATCH = 32
 
 
 def stage(model: Stage, data: Stage, samples: int, method: str) -> Stage:
@@ -54,7 +52,7 @@ def run(context: StageContext) -> Mapping[str, Any]:
         quantize_static(
             str(prepared),
             str(context.out / FILE),
-            _Batches(x),
+            graphs.Batches(x),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -77,19 +75,3 @@ def calibration(data: Path, samples: int) -> dict[str, arrays.Array]:
     if have < samples:
         raise StageError(f"{samples} calibration samples asked for, the data has {have}")
     return x
-
-
-class _Batches:
-    """ONNX Runtime's reader protocol over arrays: one dict a call, then None.
-
-    All batches have one size, because its histograms cannot be merged over two.
-    """
-
-    def __init__(self, x: Mapping[str, arrays.Array]) -> None:
-        count = len(next(iter(x.values())))
-        size = max(s for s in range(1, CALIBRATION_BATCH + 1) if count % s == 0)
-        starts = range(0, count, size)
-        self._left = iter([{n: a[s : s + size] for n, a in x.items()} for s in starts])
-
-    def get_next(self) -> dict[str, arrays.Array] | None:
-        return next(self._left, None)
