@@ -112,7 +112,7 @@ CASES = {
     "ratio of nothing": ("    structure: [none, channel]\n    ratio: [0.3, 0.5]\n  finetune: {epochs: 4}", "    structure: none\n    ratio: [0.3, 0.5]", "space.prune.ratio", "'prune.ratio' applies only where prune.structure is channel", "or remove 'prune.ratio'"),
     "fusion at a level without": ("level: [basic, all]", "level: basic\n      conv_fusion: [true, false]", "space.backend.onnxruntime.conv_fusion", "'backend.onnxruntime.conv_fusion' applies only where backend is onnxruntime and onnxruntime.level is extended or all", "or remove"),
     "training an ONNX model": ("  factory: task.py:build_model\n  args: {width: 16, depth: 2}\n  weights: teacher.pt", "  onnx: model.onnx", "space.student", "an ONNX model is not one", "remove it, or give the model as factory"),
-    "args of an ONNX model": ("  factory: task.py:build_model\n", "  onnx: model.onnx\n", "model", "takes no arguments", "remove args and weights"),
+    "args of an ONNX model": ("  factory: task.py:build_model\n", "  onnx: model.onnx\n", "model", "takes no arguments", "remove args, weights and train"),
     # keys
     "duplicate key": ("  threads: 1", "  threads: 1\n  threads: 2", "space.threads", "'threads' is given twice", "it is first given on line 19"),
     "tag that makes an object": ("name: small", "name: !!python/name:os.system", "name", "tag '!!python/name:os.system' is not allowed", "never runs code"),
