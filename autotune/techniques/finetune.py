@@ -29,6 +29,13 @@ def parameters(model: ModelSource) -> Mapping[str, tuple[Parameter, ...]]:
             Parameter("lr", float, 3e-3, low=0, help="peak learning rate"),
             Parameter("temperature", float, 4.0, low=0.1, help="softens the teacher's outputs"),
             Parameter("alpha", float, 0.3, low=0, high=1, help="weight of the labels"),
+            Parameter(
+                "patience",
+                int,
+                0,
+                low=0,
+                help="ends after so many epochs without progress on held-back samples; 0: never",
+            ),
         )
     }
 
@@ -60,7 +67,10 @@ def apply(
         float(settings["finetune.temperature"]), float(settings["finetune.alpha"])
     )
     recipe = loop.Recipe(
-        int(settings["finetune.epochs"]), float(settings["finetune.lr"]), keep_zeros=True
+        int(settings["finetune.epochs"]),
+        float(settings["finetune.lr"]),
+        keep_zeros=True,
+        patience=int(settings["finetune.patience"]),
     )
     loop.train(network, context, teach, recipe)
     return network, context.blueprint

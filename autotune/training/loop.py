@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,14 +12,21 @@ import numpy as np
 from autotune.contracts import TechniqueContext
 from autotune.errors import StageError
 from autotune.task import Loss
-from autotune.training import own, zeros
+from autotune.training import finite, own, validation, zeros
+from autotune.training.course import Course, course
 from autotune.training.network import select
+from autotune.training.pace import Pace
 from autotune.training.seeds import seed_everything
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from torch import nn
+
+    from autotune.training.validation import Rows
+
+Extra = Callable[["Rows"], "torch.Tensor"]
+"""(rows of the training data that the network has just been run on) -> a term of the loss."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,11 @@ class Recipe:
         weight_decay: AdamW's.
         warmup: Share of the steps in which the learning rate rises.
         keep_zeros: Whether weights that were pruned to zero stay so.
+        patience: A tenth of the training data is held back, and after so many epochs in which its
+            loss did not fall the training ends; the weights are those of the best epoch. 0 holds
+            nothing back and trains to the end.
+        extra: A term that is added to the loss. What it needs of the network it records by a hook,
+            and what it trains besides is part of the network that is handed in.
     """
 
     epochs: int
@@ -41,17 +53,21 @@ class Recipe:
     weight_decay: float = 1e-2
     warmup: float = 0.1
     keep_zeros: bool = False
+    patience: int = 0
+    extra: Extra | None = None
 
 
 def train(network: nn.Module, context: TechniqueContext, loss: Loss, recipe: Recipe) -> None:
     """Train ``network`` in place on the context's data: by the user's own training if there is one.
 
-    After each epoch the state is written to ``context.checkpoint``; a later call with the same
-    checkpoint goes on from there.
+    The network may be a wrapper with a ``train()`` of its own. After each epoch the state is
+    written to ``context.checkpoint``; a later call with the same checkpoint goes on from there, so
+    every training of a stage needs a file of its own. The user's own training decides by itself
+    when to end, and does not see ``recipe.extra``.
 
     Raises:
-        StageError: The loss became NaN or infinite; the message names the epoch.
-        StageError: The user's training raised.
+        StageError: The loss or a weight became NaN or infinite; the message names the epoch.
+        TaskError: The user's training raised, or left what cannot be used.
     """
     masks = zeros.masks(network) if recipe.keep_zeros else {}
     if context.train is not None:
@@ -69,64 +85,102 @@ def _train(
     recipe: Recipe,
     masks: Mapping[str, torch.Tensor],
 ) -> None:
-    import torch
-
-    steps = math.ceil(_samples(context) / recipe.batch) * recipe.epochs
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay
+    rows, held = _rows(context, recipe)
+    objective = _objective(network, context, loss, recipe.extra)
+    steps = math.ceil(len(rows) / recipe.batch) * recipe.epochs
+    under_way = course(
+        network, lr=recipe.lr, weight_decay=recipe.weight_decay, steps=steps, warmup=recipe.warmup
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _cosine(steps, recipe.warmup))
-    start = _resume(network, optimizer, schedule, context)
-    network.train()
+    start, best = under_way.resume(context.checkpoint)
+    pace = Pace(context.report, recipe.epochs, start)
     for epoch in range(start, recipe.epochs):
+        if recipe.patience and best.stale >= recipe.patience:
+            break
         seed_everything((context.seed + epoch) % 2**32)  # a resumed epoch draws what it would have
-        for inputs, labels, teacher in _batches(context, recipe.batch, epoch):
-            value = loss(select(network(*inputs), context.output), labels, teacher)
-            if not torch.isfinite(value):
-                raise StageError(f"training diverged: the loss is {value.item()} in epoch {epoch}")
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimizer.step()
-            schedule.step()
-            zeros.apply(network, masks)
-        _save(network, optimizer, schedule, context, epoch + 1)
-        context.report(f"epoch {epoch + 1} of {recipe.epochs}, loss {value.item():.4g}")
+        order = np.random.default_rng((context.seed, epoch)).permutation(len(rows))
+        batches = _batches(rows[order], recipe.batch)
+        told = f"loss {_epoch(under_way, objective, batches, epoch, recipe, masks, pace):.4g}"
+        if recipe.patience:
+            value = validation.mean_loss(network, objective, held, recipe.batch)
+            _check(value, epoch, recipe)
+            best = best.after(value, network)
+            told = f"{told}, {value:.4g} on held-back samples"
+        under_way.save(context.checkpoint, epoch + 1, best)
+        pace.tell(epoch + 1, told)
+    if best.state:
+        network.load_state_dict(best.state)
     context.checkpoint.unlink(missing_ok=True)
 
 
-def _samples(context: TechniqueContext) -> int:
-    return len(next(iter(context.train_x.values())))
-
-
-def _cosine(steps: int, warmup: float) -> Callable[[int], float]:
-    rising = max(1, round(steps * warmup))
-
-    def factor(step: int) -> float:
-        if step < rising:
-            return (step + 1) / rising
-        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-    return factor
-
-
-if TYPE_CHECKING:
-    _Batch = tuple[tuple[torch.Tensor, ...], torch.Tensor | None, torch.Tensor | None]
-
-
-def _batches(context: TechniqueContext, size: int, epoch: int) -> Iterator[_Batch]:
-    """Shuffled batches; the order hangs on the seed and the epoch alone, so a resume repeats it."""
+def _epoch(
+    under_way: Course,
+    objective: Callable[[Rows], torch.Tensor],
+    batches: list[Rows],
+    epoch: int,
+    recipe: Recipe,
+    masks: Mapping[str, torch.Tensor],
+    pace: Pace,
+) -> float:
+    """One pass over the data; its mean loss."""
     import torch
 
-    order = np.random.default_rng((context.seed, epoch)).permutation(_samples(context))
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        if len(rows) == 1 and len(order) > 1:
-            continue  # batch normalisation cannot train on one sample
-        inputs = tuple(torch.from_numpy(x[rows]) for x in context.train_x.values())
+    network = under_way.network
+    network.train()
+    total = 0.0
+    for number, rows in enumerate(batches, start=1):
+        value = objective(rows)
+        total += _check(value.item(), epoch, recipe)
+        under_way.optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        under_way.optimizer.step()
+        under_way.schedule.step()
+        zeros.apply(network, masks)
+        pace.within(epoch + number / len(batches), total / number)
+    if name := finite.broken(network):
+        raise StageError(f"training diverged: {name} is not finite {_at(epoch, recipe)}")
+    return total / len(batches)
+
+
+def _check(value: float, epoch: int, recipe: Recipe) -> float:
+    if not math.isfinite(value):
+        raise StageError(f"training diverged: the loss is {value} {_at(epoch, recipe)}")
+    return value
+
+
+def _at(epoch: int, recipe: Recipe) -> str:
+    return f"in epoch {epoch + 1} of {recipe.epochs} (lr {recipe.lr:g})"
+
+
+def _rows(context: TechniqueContext, recipe: Recipe) -> tuple[Rows, Rows]:
+    """The rows to train on, and those held back."""
+    samples = len(next(iter(context.train_x.values())))
+    if recipe.patience:
+        return validation.split(samples, context.train_y, context.seed)
+    return np.arange(samples), np.arange(0)
+
+
+def _objective(
+    network: nn.Module, context: TechniqueContext, loss: Loss, extra: Extra | None
+) -> Callable[[Rows], torch.Tensor]:
+    """The loss of the network, as it is when called, on these rows of the training data."""
+    import torch
+
+    def objective(rows: Rows) -> torch.Tensor:
+        inputs = (torch.from_numpy(x[rows]) for x in context.train_x.values())
         targets = None if context.train_y is None else labels(context.train_y[rows])
         logits = context.teacher_logits
-        yield inputs, targets, None if logits is None else torch.from_numpy(logits[rows])
+        teacher = None if logits is None else torch.from_numpy(logits[rows])
+        value = loss(select(network(*inputs), context.output), targets, teacher)
+        return value if extra is None else value + extra(rows)
+
+    return objective
+
+
+def _batches(order: Rows, size: int) -> list[Rows]:
+    """The rows in batches; batch normalisation cannot train on one sample, so none is of one."""
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    return [rows for rows in batches if len(rows) > 1 or len(order) == 1]
 
 
 def labels(y: NDArray[np.generic]) -> torch.Tensor:
@@ -134,40 +188,3 @@ def labels(y: NDArray[np.generic]) -> torch.Tensor:
     import torch
 
     return torch.from_numpy(y.astype(np.int64) if y.dtype.kind in "iu" else y)
-
-
-def _save(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-    context: TechniqueContext,
-    epoch: int,
-) -> None:
-    import torch
-
-    state = {
-        "epoch": epoch,
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-    }
-    fresh = context.checkpoint.with_suffix(".new")
-    torch.save(state, fresh)
-    fresh.replace(context.checkpoint)
-
-
-def _resume(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-    context: TechniqueContext,
-) -> int:
-    import torch
-
-    if not context.checkpoint.exists():
-        return 0
-    state = torch.load(context.checkpoint, weights_only=True)
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    return int(state["epoch"])
