@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, distribution
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, PackagePath, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def data() -> Data:
         for number, tokens in enumerate(_files(endings)):
             part = calibration if number % EVERY == EVERY - 1 else test
             part.append((tokens, labels.index(kind)))
+    for part in (test, calibration):  # the first few of a part hold many kinds
+        part.sort(key=lambda pair: hashlib.sha256(pair[0]).digest())
     return Data(
         calibration=np.stack([tokens for tokens, _ in calibration]),
         test=(np.stack([tokens for tokens, _ in test]), np.array([label for _, label in test])),
@@ -85,17 +88,21 @@ def features(content: bytes) -> np.ndarray | None:
     return tokens
 
 
-def paths(endings: tuple[str, ...]) -> Iterator[Path]:
+def paths(endings: tuple[str, ...]) -> list[Path]:
     """The packages' files with one of these endings, in an order that no machine changes."""
-    found = []
+    found = [file for file in _installed() if file.suffix in endings]
+    found.sort(key=lambda file: hashlib.sha256(file.as_posix().encode()).digest())
+    return [Path(str(file.locate())) for file in found]
+
+
+@cache
+def _installed() -> tuple[PackagePath, ...]:
+    """Every file of those of the packages that are installed."""
+    found: list[PackagePath] = []
     for package in PACKAGES:
-        try:
-            files = distribution(package).files or []
-        except PackageNotFoundError:
-            continue
-        found += [file for file in files if file.suffix in endings]
-    for file in sorted(found, key=lambda f: hashlib.sha256(f.as_posix().encode()).digest()):
-        yield Path(str(file.locate()))
+        with suppress(PackageNotFoundError):
+            found += distribution(package).files or ()
+    return tuple(found)
 
 
 def _files(endings: tuple[str, ...]) -> list[np.ndarray]:
@@ -110,6 +117,7 @@ def _files(endings: tuple[str, ...]) -> list[np.ndarray]:
     return list(kept.values())
 
 
+@cache
 def _config() -> dict:
     found = find_spec("magika")
     if found is None or found.origin is None:
