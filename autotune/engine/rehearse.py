@@ -114,6 +114,8 @@ def enough(parts: Parts, needs: Needs, place: str) -> None:
 def epoch_s(model: ModelSource, parts: Parts, place: str, shape: list[int]) -> float:
     """Seconds that one training epoch of the given model takes here, told from one batch.
 
+    The user's own training, where there is one, is tried for one epoch on a few samples.
+
     Args:
         model: What is trained.
         parts: The data.
@@ -148,7 +150,7 @@ def _trained(model: ModelSource, x: dict[str, Array], y: Array | None, shape: li
 
     loss = losses.distillation(4.0, 0.3)
     count = len(next(iter(x.values())))
-    if y is not None:
+    if y is not None and model.train is None:  # what the user's own makes of them is its business
         for start in range(0, count, _CHUNK):
             labels = loop.labels(y[start : start + _CHUNK])
             loss(torch.zeros(len(labels), *shape), labels, None)
@@ -171,6 +173,7 @@ def _context(
 ) -> TechniqueContext:
     from autotune.contracts import TechniqueContext
     from autotune.training import network as networks
+    from autotune.training import usercode
 
     return TechniqueContext(
         build=lambda blueprint: networks.build(model, blueprint),
@@ -182,6 +185,7 @@ def _context(
         seed=0,
         checkpoint=folder / "training.pt",
         output=model.output,
+        train=usercode.load(model.train) if model.train else None,
     )
 
 

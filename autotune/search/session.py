@@ -172,9 +172,10 @@ def sources(spec: Spec) -> dict[str, Any]:
 
 def _files(spec: Spec) -> str:
     """A hash over every file of the user's that a run reads: model, data, metrics, weights."""
-    files = [spec.data.file, spec.model.factory.file if spec.model.factory else None]
+    refs = (spec.model.factory, spec.model.train)
+    files = [spec.data.file, *(ref.file for ref in refs if ref)]
     files += [m.name.file for m in spec.metrics.values() if isinstance(m.name, CodeRef)]
-    found = {path for file in files if file for path in code_of(Path(file))}
+    found = {path for file in files for path in code_of(Path(file))}
     found |= {Path(file) for file in (spec.model.weights, spec.model.onnx) if file}
     return fingerprint(tuple(sorted(found)))
 

@@ -22,10 +22,11 @@ def folder(tiny, tmp_path):
     return tmp_path
 
 
-def take(folder, code, needs, factory="build_model", data="other"):
+def take(folder, code, needs, factory="build_model", data="other", train=None):
     path = folder / "task.py"
     path.write_text(path.read_text() + code)
-    model = ModelSource(CodeRef(str(path), factory), {"width": 16})
+    own = CodeRef(str(path), train) if train else None
+    model = ModelSource(CodeRef(str(path), factory), {"width": 16}, train=own)
     return intake._take_in(
         {
             "model": asdict(model),
@@ -63,3 +64,31 @@ def test_a_network_that_cannot_be_trained(folder):
 
 def test_it_need_not_be_where_nothing_trains(folder):
     assert take(folder, FROZEN, Needs(), "frozen", "data")["facts"]["epoch_s"] == 0
+
+
+OWN = "\n\ndef fit(network, lesson):\n    {}\n"
+
+
+def test_the_users_own_training_is_tried_for_one_epoch_on_a_few_samples(folder):
+    seen = "assert (lesson.epochs, len(lesson.y), lesson.teacher_logits.shape) == (1, 64, (64, 3))"
+    facts = take(folder, OWN.format(seen), ALL, data="data", train="fit")["facts"]
+    assert facts["epoch_s"] > 0
+
+
+def test_one_that_is_broken_is_refused_before_the_search_with_its_line(folder):
+    line = len((folder / "task.py").read_text().splitlines()) + 4
+    with pytest.raises(TaskError, match=r"the training fit\(\) raised AttributeError: .*epoch'"):
+        take(folder, OWN.format("lesson.epoch"), ALL, data="data", train="fit")
+    with pytest.raises(TaskError) as caught:
+        take(folder, "", ALL, data="data", train="fit")
+    assert caught.value.place == f"{folder / 'task.py'}:{line}"
+
+
+def test_one_that_is_no_function_is_refused(folder):
+    with pytest.raises(TaskError, match="not callable"):
+        take(folder, "\n\nfit = 3\n", ALL, data="data", train="fit")
+
+
+def test_it_may_make_of_the_labels_what_it_likes(folder):
+    change = OTHER.format("d.train[1][150] = 77")
+    assert take(folder, change + OWN.format("pass"), ALL, train="fit")["facts"]["epoch_s"] > 0
