@@ -42,7 +42,7 @@ def parameters(model: ModelSource) -> Mapping[str, tuple[Parameter, ...]]:
 
 def when(model: ModelSource) -> Condition:
     """Exists where something was pruned."""
-    return Is("prune.structure", ("channel",))
+    return Is("prune.structure", ("channel", "head", "unstructured", "2:4"))
 
 
 def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection | None:

@@ -1,4 +1,4 @@
-"""Pruning: whole channels removed, with everything that depends on them."""
+"""Pruning: channels, attention heads or single weights that matter least are removed."""
 
 from __future__ import annotations
 
@@ -6,72 +6,225 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from autotune.contracts import Parameter, Rejection, TechniqueContext
-from autotune.space import Condition, Is, Settings
+from autotune.errors import StageError
+from autotune.space import AllOf, Condition, Is, Not, Settings
 from autotune.target import Target
 from autotune.task import Blueprint, ModelSource
 
 if TYPE_CHECKING:
     from torch import nn
 
-summary = "remove the least important channels, dependency-aware (torch-pruning)"
+    from autotune.training.gradual import Knife, Rounds
+
+summary = "remove the least important channels, attention heads or single weights"
 position = 20
 sections = ("prune",)
 needs_data = True
-needs_teacher = False
+needs_teacher = True
 libraries = ("torch", "torch-pruning")
+
+STRUCTURES = ("channel", "head", "unstructured", "2:4")
+RANKED = ("global", "latency")
+"""The allocations whose shapes hang on the weights (and on the clock)."""
+SHARED = Is("prune.structure", ("channel", "head", "unstructured"))
+CHANNEL = Is("prune.structure", ("channel",))
+STAGES = Is("prune.allocation", ("stages",))
+GRADUAL = AllOf((SHARED, Not(Is("prune.steps", (1,)))))
+TEMPERATURE, ALPHA = 4.0, 0.3
+"""Of the distillation between two rounds: fine-tuning's defaults."""
 
 
 def parameters(model: ModelSource) -> Mapping[str, tuple[Parameter, ...]]:
-    """What is removed, and how much of it."""
-    return {
-        "prune": (
+    """What is removed, how much of it and where, by which measure, and in how many rounds."""
+    return {"prune": (*_what(), *_where(), *_how())}
+
+
+def _what() -> tuple[Parameter, ...]:
+    return (
+        Parameter(
+            "structure",
+            str,
+            "none",
+            choices=("none", *STRUCTURES),
+            help="channel, head: layers become narrower; unstructured, 2:4: weights become zero",
+        ),
+        Parameter(
+            "criterion",
+            str,
+            "magnitude",
+            choices=("magnitude", "taylor", "lamp", "random"),
+            help="how importance is told: size, effect on the loss, size within the layer, chance",
+            when=SHARED,
+        ),
+        Parameter(
+            "heads",
+            str,
+            "num_heads",
+            help="the attribute of an attention module that counts its heads",
+            when=Is("prune.structure", ("head",)),
+        ),
+    )
+
+
+def _where() -> tuple[Parameter, ...]:
+    stages = (("early", "first"), ("middle", "second"), ("late", "last"))
+    return (
+        Parameter(
+            "allocation",
+            str,
+            "uniform",
+            choices=("uniform", "global", "latency", "stages"),
+            help="every layer alike; ranked over all, also by time saved; a ratio for each third",
+            when=CHANNEL,
+        ),
+        Parameter(
+            "ratio",
+            float,
+            0.5,
+            low=0,
+            high=0.95,
+            help="share of the channels, heads or weights that goes",
+            when=AllOf((SHARED, Not(STAGES))),
+        ),
+        *(
             Parameter(
-                "structure", str, "none", choices=("none", "channel"), help="what is removed"
-            ),
-            Parameter("ratio", float, 0.5, low=0, high=0.95, help="share of the channels removed"),
-            Parameter("round_to", int, 8, low=1, help="channels are kept in multiples of this"),
-        )
-    }
+                f"ratio_{stage}",
+                float,
+                0.5,
+                low=0,
+                high=0.95,
+                help=f"share of the channels that goes, of the {place} third of the layers",
+                when=STAGES,
+            )
+            for stage, place in stages
+        ),
+        Parameter(
+            "round_to", int, 8, low=1, help="channels are kept in multiples of this", when=CHANNEL
+        ),
+    )
+
+
+def _how() -> tuple[Parameter, ...]:
+    return (
+        Parameter(
+            "steps",
+            int,
+            1,
+            low=1,
+            help="rounds of pruning, with a short training between; 1: all at once",
+            when=SHARED,
+        ),
+        Parameter(
+            "schedule",
+            str,
+            "cubic",
+            choices=("cubic", "linear"),
+            help="how much goes in each round: most of it early, or as much every time",
+            when=GRADUAL,
+        ),
+        Parameter("step_epochs", int, 1, low=1, help="epochs between two rounds", when=GRADUAL),
+        Parameter(
+            "step_lr", float, 1e-3, low=0, help="peak learning rate between rounds", when=GRADUAL
+        ),
+    )
 
 
 def when(model: ModelSource) -> Condition:
     """Exists where a structure is chosen."""
-    return Is("prune.structure", ("channel",))
+    return Is("prune.structure", STRUCTURES)
 
 
 def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection | None:
-    return None
+    """LAMP sets layers against each other: within one it ranks as magnitude does."""
+    if settings.get("prune.criterion") != "lamp":
+        return None
+    if settings.get("prune.structure") == "unstructured":
+        return None
+    if settings.get("prune.allocation") in RANKED:
+        return None
+    return Rejection("never", "within one layer lamp ranks as magnitude does: no other network")
 
 
 def trains(settings: Settings) -> bool:
-    return False
+    return int(settings.get("prune.steps", 1)) > 1
 
 
-def shapes(settings: Settings) -> tuple[str, ...]:
-    return ("prune",)
+def shapes(settings: Settings) -> tuple[str, ...] | None:
+    if settings["prune.structure"] in ("unstructured", "2:4"):
+        return ()
+    return None if settings.get("prune.allocation") in RANKED else ("prune",)
 
 
 def apply(
     network: nn.Module, settings: Settings, context: TechniqueContext
 ) -> tuple[nn.Module, Blueprint]:
-    """The network with its smallest channels (group L2 norm) gone; its outputs keep their shape.
+    """The network without what matters least, in place; its outputs keep their shape.
 
     Raises:
-        StageError: torch-pruning cannot trace the network, or found nothing to remove.
+        StageError: torch-pruning cannot trace the network, there is nothing of that structure, or
+            nothing was removed.
     """
-    import torch
+    from autotune.training import gradual
 
-    from autotune.training import channels
-
-    example = tuple(torch.from_numpy(x[:1]) for x in context.train_x.values())
-    channels.remove(
-        network, example, float(settings["prune.ratio"]), int(settings["prune.round_to"])
-    )
-    return network, context.blueprint
+    before = _weights(network)
+    knife = _knife(network, settings, context, str(settings.get("prune.criterion", "magnitude")))
+    gradual.prune(network.eval(), context, knife, _rounds(settings))
+    network.zero_grad(set_to_none=True)
+    if _weights(network) == before:
+        raise StageError("pruning removed nothing: raise prune.ratio or lower prune.round_to")
+    return network.eval(), context.blueprint
 
 
 def structure(
     network: nn.Module, settings: Settings, context: TechniqueContext
 ) -> tuple[nn.Module, Blueprint]:
-    """The same: how many channels go hangs on the ratio, only which ones on the weights."""
-    return apply(network, settings, context)
+    """All at once: with what is kept of each layer fixed, which part it is does not matter."""
+    keeps = shapes(settings)
+    if keeps == ():
+        return network, context.blueprint
+    criterion = "magnitude" if keeps else str(settings["prune.criterion"])
+    _knife(network, settings, context, criterion).cut(network.eval(), 1.0)
+    network.zero_grad(set_to_none=True)
+    return network, context.blueprint
+
+
+def _knife(
+    network: nn.Module, settings: Settings, context: TechniqueContext, criterion: str
+) -> Knife:
+    from autotune.training import channels, knives
+
+    structure = settings["prune.structure"]
+    if structure == "2:4":
+        return knives.of_fours(context.report)
+    if structure == "unstructured":
+        return knives.of_weights(context, float(settings["prune.ratio"]), criterion)
+    if structure == "head":
+        attribute, ratio = str(settings["prune.heads"]), float(settings["prune.ratio"])
+        return knives.of_heads(network, context, attribute, ratio, criterion)
+    allocation = str(settings["prune.allocation"])
+    names = ("ratio_early", "ratio_middle", "ratio_late")
+    names = names if allocation == "stages" else ("ratio",) * 3
+    early, middle, late = (float(settings[f"prune.{name}"]) for name in names)
+    wish = channels.Wish((early, middle, late), allocation, int(settings["prune.round_to"]))
+    return knives.of_channels(network, context, wish, criterion)
+
+
+def _rounds(settings: Settings) -> Rounds:
+    from autotune.training import gradual, loop, losses
+
+    recipe = loop.Recipe(
+        int(settings.get("prune.step_epochs", 1)),
+        float(settings.get("prune.step_lr", 0.0)),
+        keep_zeros=True,
+    )
+    return gradual.Rounds(
+        int(settings.get("prune.steps", 1)),
+        str(settings.get("prune.schedule", "linear")),
+        recipe,
+        losses.distillation(TEMPERATURE, ALPHA),
+    )
+
+
+def _weights(network: nn.Module) -> int:
+    """How many weights are not zero."""
+    return sum(int(p.count_nonzero()) for p in network.parameters())

@@ -69,13 +69,12 @@ def models(tmp_path_factory):
 
 
 def settings_for(technique, model):
-    """Its defaults, in a point in which it is active."""
-    found = {
-        f"{section}.{p.name}": p.default
-        for section, parameters in technique.parameters(model).items()
-        for p in parameters
-    }
-    found |= {k: v for k, v in CHANGED.items() if k.split(".")[0] in technique.sections}
+    """Its defaults, in a point in which it is active: of the knobs that exist there."""
+    found = {k: v for k, v in CHANGED.items() if k.split(".")[0] in technique.sections}
+    for section, parameters in technique.parameters(model).items():
+        for p in parameters:
+            if p.when.holds(found):
+                found.setdefault(f"{section}.{p.name}", p.default)
     found |= {k: 1 for k in found if k.endswith(".epochs")}
     return found | {k: 8 for k in found if k == "student.width"}
 
