@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -83,6 +84,38 @@ def _defined(function: Any, file: str) -> int:
         return max(1, inspect.getsourcelines(function)[1]) if same else 1
     except (OSError, TypeError):
         return 1
+
+
+def callables(file: Path) -> tuple[str, ...]:
+    """The functions and classes that a file defines or imports by name at its top level, sorted.
+
+    Told from its text, without running it; none where there is no such file. What ``import *``
+    or a call brings is not seen.
+
+    Raises:
+        TaskError: It is not Python.
+    """
+    if not file.is_file():
+        return ()
+    return _callables(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _callables(file: Path, changed_ns: int) -> tuple[str, ...]:
+    """Cached for the file as it was changed last, at ``changed_ns``."""
+    return tuple(sorted(set(_named(_tree(file).body)) - {"*"}))
+
+
+def _named(body: list[ast.stmt]) -> Iterator[str]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            yield from (alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.If | ast.Try):
+            handlers = node.handlers if isinstance(node, ast.Try) else []
+            for part in (node.body, node.orelse, *(handler.body for handler in handlers)):
+                yield from _named(part)
 
 
 def sources(file: Path) -> tuple[Path, ...]:

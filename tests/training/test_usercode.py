@@ -1,5 +1,7 @@
 """The user's file: what it imports, and where an error in it is said to be."""
 
+import os
+
 import pytest
 
 from autotune.errors import TaskError
@@ -186,3 +188,44 @@ def test_a_data_function_that_wants_an_argument(tmp_path):
     with pytest.raises(TaskError, match="missing a required argument: 'path'") as caught:
         usercode.call(CodeRef(str(tmp_path / "task.py"), "data"), {})
     assert caught.value.place == f"{tmp_path / 'task.py'}:1"
+
+
+CALLABLES = """
+from __future__ import annotations
+import numpy as np
+from models import small, big as large
+WIDTHS = (8, 16)
+if WIDTHS:
+    def inner(): ...
+else:
+    class Other: ...
+try:
+    from extra import *
+    from extra import fast
+except ImportError:
+    def slow(): ...
+def build_model(width):
+    def hidden(): ...
+class Net: ...
+"""
+
+
+def test_the_callables_of_a_file_are_told_without_running_it(tmp_path):
+    file = write(tmp_path, {"task.py": "raise RuntimeError\n" + CALLABLES}) / "task.py"
+    found = {"Net", "Other", "build_model", "fast", "inner", "large", "slow", "small"}
+    assert set(usercode.callables(file)) == found
+    assert usercode.callables(tmp_path / "nowhere.py") == ()
+
+
+def test_a_file_that_changed_is_read_again(tmp_path):
+    file = write(tmp_path, {"task.py": "def one(): ...\n"}) / "task.py"
+    assert usercode.callables(file) == ("one",)
+    file.write_text("def two(): ...\n")
+    os.utime(file, ns=(1, 1))
+    assert usercode.callables(file) == ("two",)
+
+
+def test_a_broken_file_is_told(tmp_path):
+    file = write(tmp_path, {"task.py": "def one(:\n"}) / "task.py"
+    with pytest.raises(TaskError, match="it is not Python"):
+        usercode.callables(file)
