@@ -16,6 +16,9 @@ Rows = tuple[tuple[str, str], ...]
 """Labels and their texts."""
 
 
+_LINES, _CHARACTERS = 8, 600
+
+
 @dataclass(frozen=True)
 class Ended:
     """Trials that did not complete, by reason; ``evidence`` is a traceback where one is kept."""
@@ -24,6 +27,15 @@ class Ended:
     reason: str
     trials: tuple[int, ...]
     evidence: str = ""
+
+    @property
+    def brief(self) -> str:
+        """The reason as it is read at once: whole, or the beginning of a very long one."""
+        lines = self.reason.strip().splitlines()
+        text = "\n".join(lines[:_LINES])
+        if len(text) > _CHARACTERS:
+            text = text[:_CHARACTERS].rsplit(" ", 1)[0]
+        return text if text == self.reason.strip() else f"{text} …"
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ function logTicks(run, column) {
 function axis(run, column, batch) {
   const measure = run.measure[column];
   const log = measure.direction === "min" && run.positive(column) && !run.metrics.includes(column);
-  const unit = { fraction: "%", "": "" }[measure.unit] ?? measure.unit;
+  const unit = { fraction: "%", count: "", "": "" }[measure.unit] ?? measure.unit;
   const of = column.startsWith("latency_") && batch !== "all" && batch !== undefined ? ` of a request of ${batch}` : "";
   return {
     title: { text: `${plain(measure.label)}${of}${unit ? ` (${unit})` : ""}`, standoff: 8 },

@@ -16,9 +16,17 @@ function bytes(value) {
   return `${value.toFixed(0)} B`;
 }
 
+function count(value) {
+  for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
+    if (value >= size) return `${number(value / size)} ${unit}`;
+  }
+  return value.toFixed(0);
+}
+
 function amount(value, measure) {
   if (measure.unit === "fraction") return `${(value * 100).toFixed(2)} %`;
   if (measure.unit === "bytes") return bytes(value);
+  if (measure.unit === "count") return count(value);
   if (measure.unit === "USD per million") return `$${number(value)}`;
   return `${number(value)} ${measure.unit}`.trim();
 }
@@ -26,7 +34,7 @@ function amount(value, measure) {
 function interval(estimate, measure) {
   if (estimate[1] === null && estimate[2] === null) return "";
   const end = (bound) => (bound === null ? "unknown" : amount(bound, measure));
-  const low = end(estimate[1]), high = end(estimate[2]), unit = measure.unit === "bytes" ? "" : low.split(" ")[1];
+  const low = end(estimate[1]), high = end(estimate[2]), unit = ["bytes", "count"].includes(measure.unit) ? "" : low.split(" ")[1];
   return `${unit && high.endsWith(` ${unit}`) ? low.split(" ")[0] : low} to ${high}`;
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autotune.report.words import Measure, amount, grouped, measures, number
+from autotune.report.words import Measure, amount, difference, grouped, measures, number
 from autotune.runfolder import RunData, front
 from autotune.trial import Estimate, Trial
 
@@ -102,17 +102,10 @@ def _answer(run: RunData, trial: Trial, reference: Trial | None, found: tuple[Me
     parts = [f"{number(speedup, 2)} times faster than the model as given"]
     metric = next((m for m in found if m.column in run.metrics), None)
     if metric is not None and metric.column in here and metric.column in there:
-        parts.append(_difference(metric, here[metric.column].value - there[metric.column].value))
+        change = here[metric.column].value - there[metric.column].value
+        told = difference(change, metric)
+        parts.append(f"{'at' if told.startswith('equal') else 'with'} {told}")
     return ", ".join(parts) + "."
-
-
-def _difference(metric: Measure, change: float) -> str:
-    """``at equal accuracy``, ``0.20 points less accuracy``."""
-    name = metric.column.replace("_", " ")
-    if abs(change) < 5e-6:
-        return f"at equal {name}"
-    size = f"{abs(change) * 100:.2f} points" if metric.unit == "fraction" else number(abs(change))
-    return f"with {size} {'more' if change > 0 else 'less'} {name}"
 
 
 def _detail(run: RunData, trial: Trial) -> str:
@@ -137,7 +130,7 @@ def _figures(trial: Trial, reference: Trial | None, found: tuple[Measure, ...]) 
             )
 
 
-_ASIDE = ("latency_p90_ms", "load_seconds", "memory_peak_bytes")
+_ASIDE = ("latency_p90_ms", "load_seconds", "memory_peak_bytes", "sparsity")
 
 
 def _interval(estimate: Estimate, unit: str) -> str:

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -14,11 +15,12 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from autotune.report import account
+from autotune.report import account, compression
 from autotune.report.headline import headline
 from autotune.report.payload import payload
-from autotune.report.words import duration, number
+from autotune.report.words import change, duration, number, shift
 from autotune.runfolder import RunData
+from autotune.runfolder.tables import answer
 from autotune.version import __version__
 
 _SCRIPTS = ("pick.js", "format.js", "charts.js", "table.js", "main.js")
@@ -29,8 +31,9 @@ def render(run: RunData) -> str:
 
     A pure function: the same run gives the same text.
     """
+    run = replace(run, pick=answer(run))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"number": number, "duration": duration}
+    environment.filters |= {f.__name__: f for f in (number, duration, change, shift)}
     page = environment.from_string(_asset("page.html.j2"))
     return page.render(_context(run))
 
@@ -42,6 +45,9 @@ def _context(run: RunData) -> Mapping[str, Any]:
         "headline": headline(run),
         "counts": account.counts(run),
         "ended": account.ended(run),
+        "effects": compression.effects(run),
+        "judge": compression.metric(run),
+        "alone": compression.alone(run),
         "stages": account.stage_times(run),
         "totals": account.totals(run),
         "machine": account.machine(run),

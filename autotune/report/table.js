@@ -2,6 +2,7 @@
 "use strict";
 
 const PAGE = 200;
+const OWN_UNIT = ["fraction", "bytes", "count"]; // said in every cell rather than in the head
 
 function tableColumns(run) {
   const text = (key, label, of) => ({ key, label, of, shown: (t) => of(t) ?? "" });
@@ -10,10 +11,10 @@ function tableColumns(run) {
     shown: (t) => (name in t.k ? String(t.k[name]) : "·"), number: run.trials.every((t) => !(name in t.k) || typeof t.k[name] === "number"),
   });
   const measured = (m) => ({
-    key: `v ${m.column}`, label: m.label + (m.unit && !["fraction", "bytes"].includes(m.unit) ? `\n${m.unit}` : ""), number: true,
-    extra: ["latency_p90_ms", "memory_peak_bytes", "load_seconds"].includes(m.column),
+    key: `v ${m.column}`, label: m.label + (m.unit && !OWN_UNIT.includes(m.unit) ? `\n${m.unit}` : ""), number: true,
+    extra: ["latency_p90_ms", "parameters", "macs", "sparsity", "memory_peak_bytes", "load_seconds"].includes(m.column),
     of: (t) => (t.v[m.column] ? t.v[m.column][0] : null),
-    shown: (t) => (t.v[m.column] ? amount(t.v[m.column][0], { unit: ["fraction", "bytes"].includes(m.unit) ? m.unit : "" }) : "·"),
+    shown: (t) => (t.v[m.column] ? amount(t.v[m.column][0], { unit: OWN_UNIT.includes(m.unit) ? m.unit : "" }) : "·"),
     title: (t) => (t.v[m.column] ? interval(t.v[m.column], m) : ""),
   });
   const first = ["target", "backend", "precision", "batch"].filter((name) => run.knobs.includes(name));

@@ -15,7 +15,8 @@ from autotune.space import Configuration
 class Measure:
     """A measured column: its label, its unit, its better side.
 
-    ``unit`` is ``fraction`` for a metric whose values all lie in [0, 1]: shown in percent.
+    ``unit`` is ``fraction`` for a metric whose values all lie in [0, 1]: shown in percent; and
+    ``count`` for a number of things: shown in thousands and millions.
     """
 
     column: str
@@ -31,6 +32,9 @@ _KNOWN = (
     Measure("throughput_per_s", "Throughput", "/s", "max"),
     Measure("cost_usd_per_million", "Cost", "USD per million", "min"),
     Measure("size_bytes", "Size", "bytes", "min"),
+    Measure("parameters", "Parameters", "count", "min"),
+    Measure("macs", "MACs per sample", "count", "min"),
+    Measure("sparsity", "Zero weights", "fraction", "max"),
     Measure("memory_peak_bytes", "Peak memory", "bytes", "min"),
     Measure("load_seconds", "Load time", "s", "min"),
 )
@@ -69,6 +73,8 @@ def amount(value: float, unit: str) -> str:
             return f"{value * 100:.2f} %"
         case "bytes":
             return _bytes(value)
+        case "count":
+            return _count(value)
         case "USD per million":
             return f"${number(value)}"
         case _:
@@ -80,6 +86,43 @@ def _bytes(value: float) -> str:
         if value >= size:
             return f"{number(value / size)} {unit}"
     return f"{value:.0f} B"
+
+
+def _count(value: float) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{number(value / size)} {unit}"
+    return f"{value:.0f}"
+
+
+def difference(change: float, measure: Measure) -> str:
+    """``0.20 points less accuracy``; ``equal accuracy``."""
+    name = measure.column.replace("_", " ")
+    if abs(change) < 5e-6:
+        return f"equal {name}"
+    size = f"{abs(change) * 100:.2f} points" if measure.unit == "fraction" else number(abs(change))
+    return f"{size} {'more' if change > 0 else 'less'} {name}"
+
+
+def change(share: float | None) -> str:
+    """A change as a share of what was before: ``−74 %``, ``+0.4 %``, ``same``; a dot for None."""
+    if share is None:
+        return "·"
+    if abs(share) < 5e-4:
+        return "same"
+    percent = abs(share) * 100
+    return f"{'−' if share < 0 else '+'}{percent:.{0 if percent >= 10 else 1}f} %"
+
+
+def shift(difference: float | None, measure: Measure | None) -> str:
+    """A change of a measure in its own unit: ``−0.40 pt``, ``same``; a dot for None."""
+    if difference is None or measure is None:
+        return "·"
+    if abs(difference) < 5e-6:
+        return "same"
+    points = measure.unit == "fraction"
+    size = f"{abs(difference) * 100:.2f} pt" if points else number(abs(difference))
+    return f"{'−' if difference < 0 else '+'}{size}"
 
 
 def duration(seconds: float) -> str:

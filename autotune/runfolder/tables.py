@@ -27,6 +27,9 @@ _MEASURED = (
     "throughput_per_s",
     "cost_usd_per_million",
     "size_bytes",
+    "parameters",
+    "macs",
+    "sparsity",
     "memory_peak_bytes",
     "load_seconds",
 )
@@ -51,6 +54,15 @@ def front(run: RunData) -> frozenset[int]:
     return frozenset(number for number, on in zip(full, mask, strict=True) if on)
 
 
+def answer(run: RunData) -> Mapping[str, Any] | None:
+    """The last pick, where it is still one: limits that were lifted since leave none.
+
+    A run without limits picks nothing; what is noted then is that no trial completed at all.
+    """
+    lifted = not run.slo and any(trial.measurement is not None for trial in run.trials)
+    return None if lifted else run.pick
+
+
 def knobs(trials: Iterable[Trial]) -> tuple[str, ...]:
     """Every knob that is active in some trial: where and how it runs first, then by name."""
     names = {name for trial in trials for name in trial.configuration}
@@ -62,8 +74,9 @@ def table(run: RunData) -> pd.DataFrame:
 
     Columns: ``trial``, ``outcome``, ``reason``, ``origin``, ``on_front``, ``knob.<name>`` (missing
     where inactive), the metrics with ``_low`` and ``_high``, latencies (ms), throughput, cost,
-    sizes (bytes), ``load_seconds``, whatever else was measured, ``stage_seconds`` (the sum over
-    the trial's stages, shared ones included).
+    sizes (bytes), ``parameters``, ``macs`` (multiply-accumulates of one sample), ``sparsity`` (the
+    share of weights that are zero), ``load_seconds``, whatever else was measured,
+    ``stage_seconds`` (the sum over the trial's stages, shared ones included).
     """
     best = front(run)
     data: dict[str, pd.Series[Any]] = {

@@ -168,7 +168,8 @@ def _values(
     loss += rng.uniform(0, 0.006) * (settings["precision"] == "int8")
     correct = round((0.994 - loss) * 500) / 500
     throughput = 1000 * settings["batch"] / (p50 * 1.01)
-    size = 700_000 * (0.27 if settings["precision"] == "int8" else 1)
+    parameters, macs = _work(settings)
+    size = 4 * parameters * (0.27 if settings["precision"] == "int8" else 1)
     values = {
         "accuracy": Estimate(correct, correct - 0.011, min(1.0, correct + 0.007)),
         "latency_p50_ms": Estimate(p50, p50 * 0.99, p50 * 1.012),
@@ -176,11 +177,21 @@ def _values(
         "latency_p99_ms": Estimate(p99, p99 * 0.97, p99 * 1.09 if rng.random() < 0.9 else None),
         "throughput_per_s": Estimate(throughput, throughput * 0.99, throughput * 1.01),
         "size_bytes": Estimate(size * rng.uniform(0.95, 1.05)),
+        "parameters": Estimate(parameters),
+        "macs": Estimate(macs),
+        "sparsity": Estimate(0.0),
         "memory_peak_bytes": Estimate(31e6),
         "load_seconds": Estimate(0.21),
     }
     cost = 0.05 / 3600 / throughput * 1e6
     return values | ({"cost_usd_per_million": Estimate(cost)} if priced else {})
+
+
+def _work(settings: Mapping[str, Any]) -> tuple[float, float]:
+    """Parameters and multiply-accumulates: both go with the square of the channels that are left"""
+    share = (settings["student.width"] / 16) ** 2 * settings["student.depth"] / 2
+    share *= (1 - settings.get("prune.ratio", 0)) ** 2
+    return round(174_970 * share), round(12_690_000 * share)
 
 
 def columns(run: RunData) -> Sequence[str]:

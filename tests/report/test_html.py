@@ -219,3 +219,33 @@ def test_no_limits_no_pick() -> None:
 def test_the_baseline_itself_can_be_the_pick() -> None:
     run = dataclasses.replace(example(9), pick={"trial": 0})
     assert "nothing beats the model as given" in prose(render(run))
+
+
+def ending(error: str) -> RunData:
+    failed = Trial(1, Configuration((("batch", 1),)), "sampler", Failed("export", error))
+    run = example(9)
+    return dataclasses.replace(run, trials=(run.trials[0], failed))
+
+
+def test_a_reason_is_told_whole_and_keeps_its_lines() -> None:
+    page = render(ending("cannot export aten::unfold\nin layer blocks.3.mixer"))
+    assert "export: cannot export aten::unfold\nin layer blocks.3.mixer <" in page
+    assert "The whole reason" not in page
+
+
+def test_a_very_long_reason_begins_at_once_and_is_there_in_full() -> None:
+    error = "training diverged in epoch 3: " + "loss is nan, " * 200
+    page = render(ending(error))
+    assert "The whole reason" in page
+    cell = page.split('<td class="reason">', 1)[1].split("<span", 1)[0]
+    assert cell.startswith("export: training diverged in epoch 3")
+    assert 500 < len(cell) < 620
+    assert error in page
+
+
+def test_limits_that_were_lifted_leave_no_pick() -> None:
+    run = picked(example())
+    assert run.pick is not None
+    lifted = prose(render(dataclasses.replace(run, slo=())))
+    assert "No limits were set, so none of them is picked" in lifted
+    assert "picked under" not in lifted
