@@ -1,0 +1,85 @@
+"""Quantization-aware training: the network learns to live with the rounding of INT8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from autotune.contracts import QUANTIZED, Parameter, Rejection, TechniqueContext
+from autotune.space import AllOf, Condition, Is, Not, Settings
+from autotune.target import Target
+from autotune.task import Blueprint, ModelSource
+
+if TYPE_CHECKING:
+    from torch import nn
+
+summary = "train on under simulated INT8, before the backend quantizes"
+position = 40
+sections = ("qat",)
+needs_data = True
+needs_teacher = True
+libraries = ("torch",)
+
+
+def parameters(model: ModelSource) -> Mapping[str, tuple[Parameter, ...]]:
+    """How long and how fast, and how much it listens to the teacher."""
+    return {
+        "qat": (
+            Parameter(
+                "epochs",
+                int,
+                0,
+                low=0,
+                help="passes over the training data under simulated INT8; 0: none",
+                when=QUANTIZED,
+            ),
+            Parameter("lr", float, 1e-3, low=0, help="peak learning rate"),
+            Parameter("temperature", float, 4.0, low=0.1, help="softens the teacher's outputs"),
+            Parameter("alpha", float, 0.3, low=0, high=1, help="weight of the labels"),
+        )
+    }
+
+
+def when(model: ModelSource) -> Condition:
+    """Exists where INT8 is asked for, and epochs of it."""
+    return AllOf((QUANTIZED, Not(Is("qat.epochs", (0,)))))
+
+
+def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection | None:
+    return None
+
+
+def trains(settings: Settings) -> bool:
+    return True
+
+
+def shapes(settings: Settings) -> tuple[str, ...]:
+    return ()
+
+
+def apply(
+    network: nn.Module, settings: Settings, context: TechniqueContext
+) -> tuple[nn.Module, Blueprint]:
+    """The same network in floating point, trained to give its best once it is rounded.
+
+    The backend's own quantization rounds it, as it would any other: the kernels are the same.
+
+    Raises:
+        StageError: The network computes nothing that can be simulated.
+    """
+    from autotune.training import fakequant, loop, losses
+
+    simulated = fakequant.simulated(network, context.train_x, context.seed)
+    if simulated.skipped:
+        context.report(f"not simulated in INT8: {', '.join(simulated.skipped)}")
+    teach = losses.distillation(float(settings["qat.temperature"]), float(settings["qat.alpha"]))
+    recipe = loop.Recipe(int(settings["qat.epochs"]), float(settings["qat.lr"]), keep_zeros=True)
+    loop.train(simulated, context, teach, recipe)
+    return network, context.blueprint
+
+
+def structure(
+    network: nn.Module, settings: Settings, context: TechniqueContext
+) -> tuple[nn.Module, Blueprint]:
+    """The network as it came."""
+    return network, context.blueprint
