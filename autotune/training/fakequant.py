@@ -1,5 +1,15 @@
 """A network that computes as INT8 kernels will, with gradients: for quantization-aware training.
 
+What is simulated is what post-training quantization makes of the exported network. The factors of
+products are rounded to 8 bits: activations on one grid a tensor (unsigned, asymmetric), weights on
+one grid an output channel (signed, around zero). So are both sides of a residual addition, except
+in a network with attention: there sums stay wide. The gradient passes through the rounding as if
+it were not there, and is zero outside the range (straight-through estimator, Jacob et al. 2018,
+"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference").
+"""
+
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
