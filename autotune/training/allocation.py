@@ -30,6 +30,9 @@ def ranked(
 ) -> list[int]:
     """What each group keeps where its channels are ranked with all others'.
 
+    No group keeps less than half of the share that stays of all: a ranking alone would take some
+    layers away but for one step, and the network would not recover.
+
     Args:
         scores: For every group, one for each of its channels (each of its ways, where it has more
             than one: they go together), higher is better.
@@ -39,17 +42,27 @@ def ranked(
     """
     import torch
 
+    sizes = [len(s) * way for s, way in zip(scores, ways, strict=True)]
+    safe = [_safe(s, keep / sum(sizes) / 2) for s in scores]
     groups = torch.cat([torch.full((len(s),), i) for i, s in enumerate(scores)])
     widths = torch.tensor(ways)[groups]
-    best = torch.cat([s.double() for s in scores]).argsort(descending=True, stable=True)
+    best = torch.cat(safe).argsort(descending=True, stable=True)
     staying = best[widths[best].cumsum(0) <= keep]
     counts = torch.zeros(len(scores), dtype=torch.long)
     counts.index_add_(0, groups[staying], widths[staying])
-    sizes = [len(s) * way for s, way in zip(scores, ways, strict=True)]
     return [
         size if count == size else min(size, max(step, round(count / step) * step))
         for size, count, step in zip(sizes, counts.tolist(), steps, strict=True)
     ]
+
+
+def _safe(scores: Tensor, share: float) -> Tensor:
+    """The scores with the best ``share`` of them infinite."""
+    import torch
+
+    found = scores.double()
+    best = found.argsort(descending=True, stable=True)[: math.floor(len(found) * share)]
+    return found.index_fill(0, best, torch.inf)
 
 
 def third(position: float, count: int) -> int:

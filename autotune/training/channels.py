@@ -71,7 +71,7 @@ def remove(network: nn.Module, inputs: tuple[Tensor, ...], ratio: float, round_t
             output has another shape than before.
     """
     wish = Wish((ratio,) * 3, round_to=round_to)
-    score = importance.of_groups("magnitude", None, ranked=False)
+    score = importance.of_groups("magnitude", None)
     if not cut(network, inputs, wish, 1.0, sizes(network, inputs), score):
         raise StageError("pruning removed nothing: raise the ratio or lower round_to")
 

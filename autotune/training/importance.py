@@ -80,34 +80,51 @@ def of_weights(weight: Tensor, criterion: str, generator: Any) -> Tensor:
     return values.abs()
 
 
-def of_groups(criterion: str, generator: Any, ranked: bool) -> Callable[[Any], Tensor | None]:
-    """A score for every channel of one of torch-pruning's groups, summed over what depends on it.
+def of_groups(
+    criterion: str, generator: Any, allocation: str = "uniform"
+) -> Callable[[Any], Tensor | None]:
+    """A score for every channel of one of torch-pruning's groups.
 
     Args:
         criterion: magnitude (squared norm), taylor (``gradients`` comes before), lamp, or random.
         generator: Torch's, for random.
-        ranked: Whether groups are compared with each other.
+        allocation: What the scores are for. Where groups are ranked together (global, latency) the
+            scale matters: Taylor's score is the change of the loss, summed over the layers that
+            make or read the channel; the others are relative to the group's, and for latency
+            times the number of those layers, as its milliseconds are a sum over them too.
 
     Returns:
-        A function of a group: shape (channels,), or None where the group has no weights. Where
-        groups are ranked together a magnitude is divided by the group's mean, as layers differ in
-        scale; Taylor's scores are changes of the loss and are compared as they are.
+        A function of a group: shape (channels,), or None where the group has no weights.
     """
     import torch
     from torch_pruning import importance
 
-    if criterion == "random":
-        return lambda group: torch.rand(len(group[0].idxs), generator=generator)
     if criterion == "taylor":
-        taylor = importance.GroupTaylorImportance(
-            group_reduction="sum", normalizer=None if ranked else "mean"
-        )
-        return lambda group: taylor(group)
-    if criterion == "lamp":
-        lamp = importance.LAMPImportance(p=2)
-        return lambda group: lamp(group)
-    magnitude = importance.GroupMagnitudeImportance(p=2)
-    return lambda group: magnitude(group)
+        return importance.GroupTaylorImportance(group_reduction="sum", normalizer=None)  # type: ignore[no-any-return]
+    if criterion == "random":
+
+        def relative(group: Any) -> Tensor | None:
+            return torch.rand(len(group[0].idxs), generator=generator)
+
+    elif criterion == "lamp":
+        relative = importance.LAMPImportance(p=2)
+    else:
+        relative = importance.GroupMagnitudeImportance(p=2)
+    return _summed(relative) if allocation == "latency" else relative
+
+
+def _summed(relative: Callable[[Any], Tensor | None]) -> Callable[[Any], Tensor | None]:
+    """The same score, times the number of convolutions and linear layers in the group."""
+    from torch import nn
+
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+    def score(group: Any) -> Tensor | None:
+        found = relative(group)
+        layers = sum(isinstance(item.dep.target.module, kinds) for item in group)
+        return None if found is None else found * layers
+
+    return score
 
 
 def generator(seed: int) -> Any:

@@ -22,11 +22,10 @@ def of_channels(
     """Cuts whole channels; ``network`` is as it is before the first cut."""
     inputs = _samples(context, TIMED if wish.allocation == "latency" else 1)
     initial = channels.sizes(network, inputs)
-    ranked = wish.allocation in ("global", "latency")
 
     def cut(network: nn.Module, progress: float) -> Any:
         _prepare(network, context, criterion)
-        score = importance.of_groups(criterion, importance.generator(context.seed), ranked)
+        score = importance.of_groups(criterion, importance.generator(context.seed), wish.allocation)
         return channels.cut(network, inputs, wish, progress, initial, score)
 
     return Knife(cut, lambda network, removed: channels.again(network, inputs, removed))
