@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from autotune.artifact import Stage
 from autotune.contracts import Parameter, Rejection
-from autotune.conversion import export, qdq
-from autotune.space import Is, Settings
+from autotune.conversion import dynamic, export, fuse, qdq, simplify, weights
+from autotune.space import AllOf, Is, Not, Settings
 from autotune.target import Target
 from autotune.task import ModelSource
 
@@ -23,11 +23,20 @@ if TYPE_CHECKING:
 summary = "ONNX Runtime, CPU execution provider"
 libraries = ("onnxruntime",)
 LEVELS = ("disabled", "basic", "extended", "all")
-_CONV_FUSIONS = ("ConvActivationFusion", "ConvAddActivationFusion")
+_FUSIONS = {
+    "conv_fusion": ("ConvActivationFusion", "ConvAddActivationFusion"),
+    "gelu_fusion": ("GeluFusionL1", "GeluFusionL2", "BiasGeluFusion"),
+    "layer_norm_fusion": ("LayerNormFusionL1", "LayerNormFusionL2", "SkipLayerNormFusion"),
+    "matmul_add_fusion": ("MatMulAddFusion",),
+    "constant_folding": ("ConstantFolding",),
+    "nchwc": ("NchwcTransformer",),
+}
+"""ONNX Runtime's own names of what each flag switches off."""
 _INTEGER = (
     "QLinearConv",
     "QLinearMatMul",
     "QGemm",
+    "QAttention",
     "ConvInteger",
     "MatMulInteger",
     "DynamicQuantizeMatMul",
@@ -43,7 +52,11 @@ _HEAVY = (
     "ConvTranspose",
     "LSTM",
     "GRU",
+    "Attention",
 )
+_WEIGHTS = {"int8_weights": 8, "int4_weights": 4}
+_GROUP = 32
+"""How many 8-bit weights share a scale."""
 
 
 def unavailable() -> str | None:
@@ -53,20 +66,77 @@ def unavailable() -> str | None:
 
 
 def parameters() -> tuple[Parameter, ...]:
-    fused = Is("onnxruntime.level", ("extended", "all"))
+    level = "onnxruntime.level"
+    basic = Not(Is(level, ("disabled",)))
+    extended = Is(level, ("extended", "all"))
+    float32 = Is("precision", ("fp32",))
     return (
         Parameter("level", str, "all", choices=LEVELS, help="graph optimization level"),
         Parameter(
-            "conv_fusion", bool, True, help="fuse convolution, sum and activation", when=fused
+            "constant_folding", bool, True, help="compute what is constant when loading", when=basic
+        ),
+        Parameter(
+            "matmul_add_fusion",
+            bool,
+            True,
+            help="a matrix product and the sum after it as one Gemm",
+            when=AllOf((basic, float32)),
+        ),
+        Parameter(
+            "conv_fusion", bool, True, help="fuse convolution, sum and activation", when=extended
+        ),
+        Parameter(
+            "gelu_fusion",
+            bool,
+            True,
+            help="the nodes of a GELU as one, its bias too",
+            when=extended,
+        ),
+        Parameter(
+            "layer_norm_fusion",
+            bool,
+            True,
+            help="the nodes of a layer normalisation as one, the residual sum before it too",
+            when=extended,
         ),
         Parameter(
             "nchwc",
             bool,
             True,
             help="blocked memory layout for convolutions",
-            when=Is("onnxruntime.level", ("all",)),
+            when=Is(level, ("all",)),
         ),
-        Parameter("spinning", bool, True, help="idle threads spin instead of sleeping"),
+        Parameter(
+            "spinning",
+            bool,
+            True,
+            help="idle threads spin instead of sleeping",
+            when=Not(Is("threads", (1,))),
+        ),
+        Parameter("simplify", bool, False, help="simplify the ONNX model with onnxslim first"),
+        Parameter(
+            "transformer_fusion",
+            bool,
+            False,
+            help="attention, GELU and residual normalisation as one node each, before loading",
+            when=Is("precision", ("fp32", "int8_dynamic")),
+        ),
+        Parameter(
+            "operators",
+            str,
+            "all",
+            choices=("all", "products"),
+            help="INT8 for all operators that have it, or convolutions and matrix products alone",
+            when=Is("precision", ("int8",)),
+        ),
+        Parameter(
+            "arithmetic",
+            str,
+            "float",
+            choices=tuple(weights.LEVELS),
+            help="how products with packed weights compute; int8 rounds activations in groups",
+            when=Is("precision", tuple(_WEIGHTS)),
+        ),
     )
 
 
@@ -76,8 +146,6 @@ def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection 
         return Rejection(
             "not yet upstream", f"onnxruntime has no {precision} kernels for convolutions on CPUs"
         )
-    if precision not in ("fp32", "int8"):
-        return Rejection("not yet ours", f"onnxruntime takes no {precision} yet")
     if precision == "int8" and settings.get("onnxruntime.level") in ("disabled", "basic"):
         return Rejection(
             "never", "onnxruntime makes integer kernels of INT8 only from level extended up"
@@ -86,14 +154,25 @@ def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection 
 
 
 def depends_on_batch(settings: Settings) -> bool:
-    return False
+    return settings["precision"] == "int8_dynamic"
 
 
 def stages(settings: Settings, model: Stage, data: Stage) -> Stage:
+    precision = str(settings["precision"])
     onnx = export.stage(model, data)
-    if settings["precision"] != "int8":
-        return onnx
-    return qdq.stage(onnx, data, int(settings["ptq.samples"]), str(settings["ptq.method"]))
+    if settings.get("onnxruntime.transformer_fusion", False):
+        onnx = fuse.stage(onnx)  # before simplifying, which hides what it looks for
+    if settings.get("onnxruntime.simplify", False):
+        onnx = simplify.stage(onnx)
+    if precision == "int8":
+        return qdq.stage(onnx, data, settings, str(settings.get("onnxruntime.operators", "all")))
+    if precision == "int8_dynamic":
+        return dynamic.stage(onnx)
+    if precision in _WEIGHTS:
+        group = int(settings["weights.group"]) if precision == "int4_weights" else _GROUP
+        arithmetic = str(settings.get("onnxruntime.arithmetic", "float"))
+        return weights.stage(onnx, _WEIGHTS[precision], group, arithmetic)
+    return onnx
 
 
 @contextmanager
@@ -125,11 +204,10 @@ class _Session:
             _session(*self._open, optimized=optimized)
             graph = onnx.load(str(optimized), load_external_data=False).graph
         kinds = Counter(node.op_type for node in graph.node)
-        integer = sum(n for kind, n in kinds.items() if kind.startswith(_INTEGER))
         return {
             "provider": self._session.get_providers()[0],
             "threads": self._session.get_session_options().intra_op_num_threads,
-            "kernels": {"int8": integer, "fp32": sum(kinds[kind] for kind in _HEAVY)},
+            "kernels": _kernels(graph.node),
             "operators": dict(kinds.most_common()),
         }
 
@@ -163,7 +241,30 @@ def _session(
     )
 
 
+def _kernels(nodes: Sequence[Any]) -> dict[str, int]:
+    """How many heavy nodes there are of each precision, by its word."""
+    found: Counter[str] = Counter(fp32=0)
+    dynamic = any(node.op_type.startswith("DynamicQuantize") for node in nodes)
+    for node in nodes:
+        if node.op_type.startswith(_INTEGER):
+            found["int8_dynamic" if dynamic else "int8"] += 1
+        elif node.op_type == "MatMulNBits":
+            bits = next(a.i for a in node.attribute if a.name == "bits")
+            found[next(word for word, n in _WEIGHTS.items() if n == bits)] += 1
+        elif node.op_type in _HEAVY:
+            found["fp32"] += 1
+    return dict(found)
+
+
 def _disabled(settings: Settings) -> list[str]:
-    fusions = list(_CONV_FUSIONS) if not settings.get("onnxruntime.conv_fusion", True) else []
-    layout = ["NchwcTransformer"] if not settings.get("onnxruntime.nchwc", True) else []
-    return fusions + layout
+    """What ONNX Runtime must leave out.
+
+    In INT8 a matrix product and the sum after it stay two nodes (as one Gemm they would have no
+    integer kernel, because their bias is not quantized), and the layers that ``ptq.keep`` left in
+    floating point are not quantized after all.
+    """
+    off = [word for word in _FUSIONS if not settings.get(f"onnxruntime.{word}", True)]
+    names = [name for word in off for name in _FUSIONS[word]]
+    if settings["precision"] == "int8":
+        names += ["MatMulAddFusion", "WeightBiasQuantization"]
+    return names

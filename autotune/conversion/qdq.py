@@ -3,65 +3,80 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autotune.artifact import Stage
-from autotune.contracts import StageContext
-from autotune.conversion import arrays, graphs
+from autotune.contracts import PTQ, StageContext
+from autotune.conversion import arrays, graphs, sensitivity
 from autotune.conversion.export import FILE
 from autotune.errors import StageError
 from autotune.plugins import version
+from autotune.space import Settings
+
+PRODUCTS = ("Conv", "Gemm", "MatMul")
+_RENAMED = "/MatMulAddFusion"
 
 
-def stage(model: Stage, data: Stage, samples: int, method: str) -> Stage:
-    """The INT8 form of an ONNX ``model``, calibrated on ``samples`` samples."""
+def stage(model: Stage, data: Stage, settings: Settings, operators: str = "all") -> Stage:
+    """The INT8 form of an ONNX ``model``.
+
+    Args:
+        model: The ONNX model.
+        data: Its calibration samples.
+        settings: Holds the shared words of ``ptq``.
+        operators: ``all`` that have an integer kernel, or the ``products`` alone (convolutions and
+            matrix products), whose results then are floating point wherever the kernels allow.
+    """
+    asked = {word.name: settings.get(f"ptq.{word.name}", word.default) for word in PTQ}
+    kept = (sensitivity.stage(model, data),) if asked["keep"] else ()
     return Stage(
         name="quantize",
         function="autotune.conversion.qdq:run",
         kind="onnx",
-        parameters={"samples": samples, "method": method},
-        inputs=(model, data),
+        parameters={"operators": operators, **asked},
+        inputs=(model, data, *kept),
         libraries=(version("onnxruntime"), version("onnx")),
     )
 
 
 def run(context: StageContext) -> Mapping[str, Any]:
-    """Per-channel signed weights, unsigned activations: the layout with integer kernels on x86.
+    """Signed weights, unsigned activations: the layout with integer kernels on x86.
+
+    ONNX Runtime has none on x86 that take signed activations everywhere, so activations around
+    zero are unsigned ones whose zero is 128: the same steps.
 
     Raises:
-        StageError: Fewer calibration samples than asked, or a model the quantizer cannot take.
+        StageError: Fewer calibration samples than asked, as many layers kept as there are, values
+            without bounds, or a model the quantizer cannot take.
     """
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
     logging.getLogger().setLevel(logging.ERROR)
-    x = calibration(context.inputs[1], int(context.parameters["samples"]))
-    methods = {
-        "minmax": CalibrationMethod.MinMax,
-        "entropy": CalibrationMethod.Entropy,
-        "percentile": CalibrationMethod.Percentile,
-    }
-    source = context.inputs[0] / FILE
+    asked = context.parameters
+    x = calibration(context.inputs[1], int(asked["samples"]))
+    keep = int(asked["keep"])
+    kept = sensitivity.most(context.inputs[2], keep) if keep else ()
     with tempfile.TemporaryDirectory(dir=context.out) as folder:
-        prepared = Path(folder) / "prepared.onnx"
-        quant_pre_process(str(source), str(prepared))
-        quantize_static(
-            str(prepared),
-            str(context.out / FILE),
-            graphs.Batches(x),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=methods[context.parameters["method"]],
-        )
-    for name in ("source.json",):
-        shutil.copy(context.inputs[0] / name, context.out / name)
-    return {"bytes": (context.out / FILE).stat().st_size, "samples": len(next(iter(x.values())))}
+        try:
+            prepared = _prepared(context.inputs[0], Path(folder))
+            _quantize(prepared, context.out / FILE, asked, x, kept)
+        except StageError:
+            raise
+        except Exception as error:  # whatever the quantizer meets becomes the reason
+            words = " ".join(str(error).split())[:500]
+            reason = f"the quantizer failed: {type(error).__name__}: {words}"
+            unbounded = "not finite" in words
+            raise StageError(_unbounded("a tensor") if unbounded else reason) from error
+    integer = _checked(context.out / FILE)
+    return {
+        **graphs.finish(context),
+        "samples": len(next(iter(x.values()))),
+        "quantized": integer,
+        "kept": list(kept),
+    }
 
 
 def calibration(data: Path, samples: int) -> dict[str, arrays.Array]:
@@ -75,3 +90,100 @@ def calibration(data: Path, samples: int) -> dict[str, arrays.Array]:
     if have < samples:
         raise StageError(f"{samples} calibration samples asked for, the data has {have}")
     return x
+
+
+def _prepared(artifact: Path, folder: Path) -> Path:
+    """The model with normalisations folded into its layers and its shapes inferred.
+
+    Without symbolic shapes: their inference fails on legal models, and the quantizer needs types.
+    """
+    import onnx
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    source, prepared = folder / "named.onnx", folder / "prepared.onnx"
+    onnx.save(graphs.load(artifact), str(source))
+    quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+    return prepared
+
+
+def _quantize(
+    source: Path,
+    target: Path,
+    asked: Mapping[str, Any],
+    x: Mapping[str, arrays.Array],
+    kept: tuple[str, ...],
+) -> None:
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    methods = {
+        "minmax": CalibrationMethod.MinMax,
+        "entropy": CalibrationMethod.Entropy,
+        "percentile": CalibrationMethod.Percentile,
+    }
+    products = asked["operators"] == "products"
+    floating = {"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]} if products else {}
+    quantize_static(
+        str(source),
+        str(target),
+        graphs.Batches(x),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=list(PRODUCTS) if products else None,
+        nodes_to_exclude=_nodes(source, kept),
+        per_channel=asked["granularity"] == "channel",
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=methods[asked["method"]],
+        extra_options={"ActivationSymmetric": asked["scheme"] == "symmetric", **floating},
+    )
+
+
+def _nodes(prepared: Path, kept: tuple[str, ...]) -> list[str]:
+    """The nodes of the prepared model that stay in floating point so that the kept layers do.
+
+    A product of two activations is kept only if what is next to it does not round its values.
+    """
+    import onnx
+
+    model = onnx.load(str(prepared))
+    there = {node.name for node in model.graph.node}
+    names = [name if name in there else name + _RENAMED for name in kept]
+    if gone := sorted(set(names) - there):
+        raise StageError(f"layers to be kept are not in the prepared model: {', '.join(gone)}")
+    constant = graphs.constants(model)
+    near: set[str] = set()
+    for node in model.graph.node:
+        if node.name in names and not set(node.input) & set(constant):
+            near |= {*node.input, *node.output}
+    others = [n for n in model.graph.node if n.op_type not in PRODUCTS]
+    return names + [n.name for n in others if near & {*n.input, *n.output}]
+
+
+def _checked(path: Path) -> int:
+    """How many layers are quantized.
+
+    Raises:
+        StageError: None is, or a tensor's range has no bounds.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(str(path))
+    for tensor in model.graph.initializer:
+        scale = tensor.name.endswith("_scale") and numpy_helper.to_array(tensor)
+        if scale is not False and not np.isfinite(scale).all():
+            raise StageError(_unbounded(tensor.name.removesuffix("_scale")))
+    made = {o for n in model.graph.node if n.op_type == "DequantizeLinear" for o in n.output}
+    integer = sum(n.op_type in PRODUCTS and set(n.input[:2]) <= made for n in model.graph.node)
+    if not integer:
+        raise StageError(
+            f"no operator of the model has an INT8 kernel ({', '.join(PRODUCTS)} have): it is made "
+            f"of {graphs.operators(model)}"
+        )
+    return integer
+
+
+def _unbounded(tensor: str) -> str:
+    return (
+        f"{tensor} takes infinite values, which 8 bits cannot span: mask with a finite number such "
+        "as -100, or let onnxruntime.operators be products"
+    )

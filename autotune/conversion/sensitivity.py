@@ -14,7 +14,7 @@ import numpy as np
 from autotune.artifact import Stage
 from autotune.contracts import StageContext
 from autotune.conversion import arrays, graphs
-from autotune.conversion.export import FILE, prediction
+from autotune.conversion.export import prediction
 from autotune.errors import StageError
 from autotune.plugins import version
 
@@ -64,19 +64,17 @@ def run(context: StageContext) -> Mapping[str, Any]:
     Raises:
         StageError: There is no calibration sample, or no layer that can be quantized.
     """
-    import onnx
-
     x = arrays.read(context.inputs[1], "calibration", limit=int(context.parameters["samples"]))
     if not x or not len(next(iter(x.values()))):
         raise StageError("ptq.keep needs calibration samples to find the most sensitive layers")
-    model = graphs.named(onnx.load(str(context.inputs[0] / FILE)))
+    model = graphs.load(context.inputs[0])
     quantized = _quantized(model, x)
     output = prediction(context.inputs[0])
     exact = _predict(model, x, output)
     found = []
     for node in _layers(quantized):
         changed = _predict(_with(model, quantized, node), x, output)
-        error = float(np.linalg.norm(changed - exact) / max(np.linalg.norm(exact), 1e-30))
+        error = float(np.linalg.norm(changed - exact)) / max(float(np.linalg.norm(exact)), 1e-30)
         found.append({"node": node.name, "error": error})
     if not found:
         raise StageError(f"the model has no layer that INT8 quantizes ({', '.join(LAYERS)})")

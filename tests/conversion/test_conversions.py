@@ -75,7 +75,8 @@ def test_what_the_exporter_cannot_write_is_the_trials_reason(place):
 def test_a_quantized_model_holds_8_bit_weights_and_is_near(place, method, samples):
     network, data, folder = place
     exported, _ = made(export.stage(MODEL, DATA), (network, data), folder)
-    wanted = qdq.stage(Stage("export", "", "onnx"), DATA, samples, method)
+    asked = {"ptq.samples": samples, "ptq.method": method}
+    wanted = qdq.stage(Stage("export", "", "onnx"), DATA, asked)
     out, facts = made(wanted, (exported, data), folder)
     assert facts["samples"] == samples
     assert sorted(p.name for p in out.iterdir()) == ["model.onnx", "source.json"]
