@@ -43,8 +43,8 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        query, key, value = self._split(self.query(x)), self._split(self.key(x)), self.value(x)
-        y = nnf.scaled_dot_product_attention(query, key, self._split(value), attn_mask=mask)
+        query, key, value = (self._split(f(x)) for f in (self.query, self.key, self.value))
+        y = nnf.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.output(y.transpose(1, 2).reshape(-1, LENGTH, self.num_heads * self.head_dim))
 
     def _split(self, x: Tensor) -> Tensor:
