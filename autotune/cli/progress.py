@@ -27,6 +27,8 @@ PLAIN_EVERY_S = 15.0
 class Progress:
     """Shows trials done, running, stopped and failed, the best so far, and the time left.
 
+    Of every training under way it shows how far it is.
+
     On a terminal it redraws twice a second; elsewhere it prints a line now and then.
     """
 
@@ -58,7 +60,8 @@ class Progress:
             self._live.update(self._view(state))
         elif time.monotonic() - self._said >= PLAIN_EVERY_S:
             self._said = time.monotonic()
-            err.print(f"{self._counts(state)}; {self._best_so_far(state)}")
+            parts = (self._counts(state), *state.progress, self._best_so_far(state))
+            err.print(escape("; ".join(parts)))
 
     def _view(self, state: State) -> Group:
         total = self._spec.budget.trials
@@ -69,8 +72,9 @@ class Progress:
         under = ", ".join(f"{n} {name}" if n > 1 else name for name, n in names.items())
         return Group(
             bar,
-            Text.from_markup(f"[dim]under way: {escape(under) or 'nothing'}[/]"),
-            Text.from_markup(escape(self._best_so_far(state))),
+            Text(f"under way or waiting: {under or 'nothing'}", style="dim"),
+            *(Text(f"  {line}", style="dim") for line in state.progress),
+            Text(self._best_so_far(state)),
         )
 
     def _counts(self, state: State) -> str:

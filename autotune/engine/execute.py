@@ -92,6 +92,11 @@ def hit(stage: Stage, store: Store, carry: bool) -> Result | None:
     return _hit(stage, store, carry) if store.open(stage.key) else None
 
 
+def scratch(stage: Stage, root: Path) -> Path:
+    """The folder of the stage's own that survives a kill; it is gone once the stage has ended."""
+    return root / "scratch" / stage.key
+
+
 def overdue(stage: Stage, root: Path) -> bool:
     """Whether a stage whose worker died had run out of its time (its marker tells)."""
     marker = _marker(stage, root)
@@ -111,22 +116,22 @@ def _hit(stage: Stage, store: Store, carry: bool) -> Result:
 
 
 def _compute(stage: Stage, store: Store, carry: bool) -> Result:
-    scratch = store.root / "scratch" / stage.key
-    scratch.mkdir(parents=True, exist_ok=True)
+    folder = scratch(stage, store.root)
+    folder.mkdir(parents=True, exist_ok=True)
     began = time.time()
     with _captured() as log:
         try:
-            seconds, facts = _commit(stage, store, scratch)
+            seconds, facts = _commit(stage, store, folder)
         except MachineError:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a stage's failure becomes a value
             return _failed(stage, error, log())
-    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     payload = store.pack(stage.key) if carry else None
     return Result(stage.key, stage.name, True, seconds, began, facts, log=log(), payload=payload)
 
 
-def _commit(stage: Stage, store: Store, scratch: Path) -> tuple[float, Mapping[str, Any]]:
+def _commit(stage: Stage, store: Store, own: Path) -> tuple[float, Mapping[str, Any]]:
     """Run the stage's function and keep what it made; its seconds and facts.
 
     Raises:
@@ -138,7 +143,7 @@ def _commit(stage: Stage, store: Store, scratch: Path) -> tuple[float, Mapping[s
         folders = [store.open(s.key) for s in stage.inputs]
         if any(folder is None for folder in folders):
             raise StageError("an input left the store; run again")
-        context = StageContext(stage, tuple(cast("list[Path]", folders)), out, scratch)
+        context = StageContext(stage, tuple(cast("list[Path]", folders)), out, own)
         with _deadline(stage, store.root):
             facts = _function(stage.function)(context)
         seconds = time.perf_counter() - start

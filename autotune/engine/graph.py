@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from autotune.artifact import Stage
 from autotune.engine import execute
+from autotune.engine.build import PROGRESS
 from autotune.engine.cluster import Cluster
 from autotune.engine.execute import Result
 from autotune.store.artifacts import Store
@@ -48,6 +50,7 @@ class Graph:
         self.executed: Counter[str] = Counter()
         """How many stages ran, by name."""
         self._ray = ray
+        self._opened = time.time()
         self._cluster = cluster
         self._targets = targets
         self._memo: dict[str, Handle] = {}
@@ -110,6 +113,19 @@ class Graph:
     def under_way(self) -> list[Handle]:
         """The stages that have been asked for and have not ended."""
         return [handle for handle in self._memo.values() if handle.result is None]
+
+    def progress(self) -> list[str]:
+        """How far the stages under way are, of those that tell it: ``distill: epoch 3 of 10``.
+
+        What an earlier session left is not told, nor what runs on a disk that is not seen here.
+        """
+        lines = []
+        for stage in (handle.stage for handle in self.under_way()):
+            path = execute.scratch(stage, self.store.root) / PROGRESS
+            with suppress(OSError):  # there is none, or the stage ended just now
+                if path.stat().st_mtime >= self._opened:
+                    lines.append(f"{stage.name}: {path.read_text()}")
+        return lines
 
     def _start(self, stage: Stage) -> Handle:
         self._deaths.pop(stage.key, None)

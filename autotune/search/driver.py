@@ -32,11 +32,19 @@ FINISH_S = 5.0
 
 @dataclass(frozen=True)
 class State:
-    """What an observer is told: every trial so far, what runs, and since when."""
+    """What an observer is told.
+
+    Attributes:
+        trials: Every trial so far.
+        stages: The names of the stages under way.
+        elapsed_s: How long the run has taken, earlier sessions included.
+        progress: How far the trainings under way are, a line each.
+    """
 
     trials: Sequence[Trial]
     stages: Sequence[str]
     elapsed_s: float
+    progress: Sequence[str] = ()
 
 
 Observer = Callable[[State], None]
@@ -221,4 +229,6 @@ class Driver:
         return float("inf") if limit is None else limit - FINISH_S - self._elapsed_s()
 
     def _state(self) -> State:
-        return State(self._history(), self._pipeline.stage_names(), self._elapsed_s())
+        pipeline = self._pipeline
+        names, progress = pipeline.stage_names(), pipeline.progress()
+        return State(self._history(), names, self._elapsed_s(), progress)

@@ -134,6 +134,10 @@ class Pipeline:
         """The stages under way."""
         return [stage.name for stage in self._stages()]
 
+    def progress(self) -> list[str]:
+        """How far the trainings under way are, a line each."""
+        return self._graph.progress()
+
     def _stages(self) -> list[Stage]:
         return [handle.stage for handle in self._graph.under_way()]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +13,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     import torch
 
     fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
+    torch.save(dict(state), fresh)
     fresh.replace(path)
 
 

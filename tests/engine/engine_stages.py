@@ -95,3 +95,11 @@ def fill(context):
             raise RuntimeError("file write failed") from None
         raise
     return {}
+
+
+def tell(context):
+    """Say how far it is, as a training does, and go on only when it is let."""
+    (context.scratch / "progress.txt").write_text("epoch 3 of 10, loss 0.12, 8 s left")
+    while not Path(context.parameters["go"]).exists():
+        time.sleep(0.05)
+    return {}

@@ -249,3 +249,22 @@ def test_a_cancelled_stage_is_given_up(graph, tmp_path):
     assert handle.result.error == "cancelled"
     assert graph.under_way() == []
     assert graph.pending(waiting)
+
+
+def test_a_stage_under_way_tells_how_far_it_is(graph, tmp_path):
+    told = stage("tell", name="distill", go=str(tmp_path / "go"))
+    left = graph.store.root / "scratch" / told.key / "progress.txt"
+    left.parent.mkdir(parents=True)
+    left.write_text("epoch 9 of 10")
+    os.utime(left, (time.time() - 60,) * 2)  # by a session that was killed
+    handle = graph.submit(told)
+    said = set()
+    deadline = time.monotonic() + 60
+    while not graph.progress() and time.monotonic() < deadline:
+        said |= set(graph.progress())
+        graph.step(0.05)
+    assert said <= {"distill: epoch 3 of 10, loss 0.12, 8 s left"}
+    assert graph.progress() == ["distill: epoch 3 of 10, loss 0.12, 8 s left"]
+    (tmp_path / "go").touch()
+    assert end(graph, handle)[0].ok
+    assert graph.progress() == []
