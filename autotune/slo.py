@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -105,6 +105,38 @@ def parse(sentences: Iterable[tuple[str, str]], metrics: Mapping[str, Direction]
     return SLO(tuple(limits), objective)
 
 
+def sensible(slo: SLO, fractions: Collection[str], places: Mapping[str, str]) -> None:
+    """Refuse what a number without a unit hardly means for a metric that lies in [0, 1].
+
+    ``baseline - 1`` would be 100 points, so that everything meets it, and ``>= 98`` nothing can.
+
+    Args:
+        slo: The limits.
+        fractions: The metrics that lie in [0, 1].
+        places: Where each sentence stands.
+
+    Raises:
+        SpecError: A limit on one of them allows or asks for 10 points or more without a unit.
+    """
+    for limit in slo.limits:
+        word, bound = limit.quantity.word, abs(limit.bound)
+        amount = _PLAIN.search(limit.text)
+        if word not in fractions or amount is None:
+            continue
+        if limit.relative == "points" and bound >= _MANY:
+            cause = f"{amount[0]} without a unit is {100 * bound:g} points of {word}"
+            remedy = f"write {amount[0]}pt where points are meant, {100 * bound:g}pt where not"
+        elif not limit.relative and bound > 1:
+            cause = f"{amount[0]} without a unit is more than {word} can be, which lies in [0, 1]"
+            remedy = f"write {amount[0]}%"
+        else:
+            continue
+        raise SpecError(cause, place=places.get(limit.text, ""), remedy=remedy)
+
+
+_PLAIN = re.compile(r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?$")
+"""An amount without a unit at the end of a sentence."""
+_MANY = 0.1
 _SENTENCE = re.compile(r"^\s*(\w+)\s*(<=|>=|<|>)\s*(.+?)\s*$")
 _BASELINE = re.compile(r"^baseline\s*(?:([+-])\s*(.+))?$")
 _NUMBER = re.compile(r"^([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(\S*)$")

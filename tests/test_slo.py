@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotune.errors import SpecError
-from autotune.slo import QUANTITIES, limit, parse, quantity
+from autotune.slo import QUANTITIES, limit, parse, quantity, sensible
 
 METRICS = {"accuracy": "max", "wer": "min"}
 
@@ -152,3 +152,39 @@ def test_an_amount_is_its_number_times_its_unit(word, amount, data):
     sign = "<=" if of.direction == "min" else ">="
     found = limit(f"{word} {sign} {amount!r}{unit}", {})
     assert math.isclose(found.bound, amount * of.units[unit])
+
+
+@pytest.mark.parametrize(
+    ("sentence", "cause", "remedy"),
+    [
+        ("accuracy >= baseline - 1", "1 without a unit is 100 points of accuracy", "write 1pt"),
+        ("accuracy >= baseline - 0.5", "0.5 without a unit is 50 points", "50pt where not"),
+        ("accuracy >= 98", "98 without a unit is more than accuracy can be", "write 98%"),
+    ],
+)
+def test_a_share_that_was_meant_as_points_is_refused(sentence, cause, remedy):
+    slo = parse([(sentence, "--limit")], METRICS)
+    with pytest.raises(SpecError) as caught:
+        sensible(slo, {"accuracy"}, {sentence: "--limit"})
+    assert cause in caught.value.cause
+    assert remedy in caught.value.remedy
+    assert caught.value.place == "--limit"
+    sensible(slo, set(), {})  # of a metric with another range it is as it says
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "accuracy >= baseline - 1pt",
+        "accuracy >= baseline - 50%",
+        "accuracy >= baseline - 1% of baseline",
+        "accuracy >= baseline - 0.01",
+        "accuracy >= baseline",
+        "accuracy >= 0.98",
+        "accuracy >= 98%",
+        "latency_p99 <= 2ms",
+        "throughput >= 100",
+    ],
+)
+def test_what_can_only_mean_one_thing_is_taken(sentence):
+    sensible(parse([(sentence, "")], METRICS), {"accuracy"}, {})

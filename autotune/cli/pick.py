@@ -39,7 +39,8 @@ def command(
     """
     from autotune.api import Run
     from autotune.cli.terminal import show_pick
-    from autotune.slo import parse
+    from autotune.runfolder.tables import fractions
+    from autotune.slo import parse, sensible
 
     finished = Run(run)
     data = finished.data
@@ -55,7 +56,9 @@ def command(
     }
     sentences = [(text, flag) for flag, text in asked.items() if text]
     sentences += [(text, "--limit") for text in limits]
-    found = finished.choose(parse(sentences, data.metrics)) if sentences else finished.pick()
+    slo = parse(sentences or [(text, "the run's slo") for text in data.slo], data.metrics)
+    sensible(slo, fractions(data), dict(sentences))
+    found = finished.choose(slo)
     trial = next(t for t in data.trials if t.number == found.trial)
     if as_json:
         record = {**asdict(found), "configuration": dict(trial.configuration)}

@@ -10,25 +10,16 @@ from typing import Any
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from autotune import deploy
 from autotune.api import Opening, Run, check
+from autotune.cli import listing
 from autotune.cli.terminal import complain, duration, err, out, show_pick
 from autotune.errors import NothingFits
 from autotune.runfolder import RunData
-from autotune.search.starts import declared
-from autotune.space import Choice, Knob
-from autotune.spec import Spec, in_words
+from autotune.runfolder.tables import answer
+from autotune.spec import Spec
 from autotune.trial import Failed
-
-_SHARED = {
-    "batch": "samples a request",
-    "threads": "threads of the runtime",
-    "precision": "of weights and activations",
-    "backend": "the runtime",
-    "target": "the hardware",
-}
 
 
 def opening(ahead: Opening) -> None:
@@ -38,23 +29,13 @@ def opening(ahead: Opening) -> None:
         err.print(f"going on in {ahead.folder}: {ahead.finished} trials are there already")
 
 
-def checked(spec: Spec, as_json: bool) -> int:
+def checked(spec: Spec, as_json: bool, everything: bool = False) -> int:
     """A space file that is right: its knobs, its size, what cannot run and why."""
     ahead = check(spec)
     if as_json:
         click.echo(json.dumps(_plain(ahead), indent=2))
         return 0
-    searched = spec.space.searched()
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=True)
-    for column in ("searched", "values", "exists where", "what it does"):
-        table.add_column(column)
-    for knob in searched:
-        where = in_words(knob.when) if knob.when.knobs() else ""
-        told = next((p.help for p in declared(spec, knob)), _SHARED.get(knob.name, ""))
-        table.add_row(*(escape(word) for word in (knob.name, _values(knob), where, told)))
-    out.print(table)
-    pinned = [f"{k.name}={_values(k)}" for k in spec.space.knobs if k not in searched]
-    out.print(f"[bold]pinned[/] {escape(', '.join(pinned)) or 'nothing'}\n")
+    listing.show(spec, out, everything=everything)
     _size(ahead, out)
     return 0
 
@@ -70,7 +51,7 @@ def result(run: Run, quiet: bool) -> None:
             f"{summary.get('stages_needed', 0)} were needed"
         )
     _failures(data)
-    if data.slo or data.pick:
+    if data.slo or answer(data):
         _show_pick(run)
     if not quiet:
         out.print(f"report: {run.folder / 'report.html'}")
@@ -83,7 +64,8 @@ def exit_code(run: Run) -> int:
     data = run.data
     if run.why == "interrupted":
         return 130
-    return 3 if data.trials and data.pick and data.pick["trial"] is None else 0
+    picked = answer(data)
+    return 3 if data.trials and picked and picked["trial"] is None else 0
 
 
 def record(run: Run) -> dict[str, Any]:
@@ -93,7 +75,7 @@ def record(run: Run) -> dict[str, Any]:
     return {
         "folder": str(run.folder),
         "why": run.why,
-        "pick": data.pick,
+        "pick": answer(data),
         "summary": dict(data.summary),
         "front": front,
     }
@@ -121,8 +103,18 @@ def _failures(data: RunData) -> None:
         most = f"; {count} of them: " if count < reasons.total() else ": "
         err.print(
             f"[yellow]{reasons.total()} of {len(data.trials)} trials failed[/]"
-            f"{most}{escape(reason)}"
+            f"{most}{escape(_brief(reason))}"
         )
+
+
+def _brief(reason: str) -> str:
+    """A reason as far as a terminal needs it: an exporter's can fill a page."""
+    lines = reason.strip().splitlines() or [""]
+    text = " ".join(lines[:3])[:_WIDEST]
+    return text if len(lines) <= 3 and len(text) < _WIDEST else f"{text} … (more in the report)"
+
+
+_WIDEST = 400
 
 
 def _size(ahead: Opening, console: Any) -> None:
@@ -145,18 +137,10 @@ def _size(ahead: Opening, console: Any) -> None:
     )
 
 
-def _values(knob: Knob) -> str:
-    if isinstance(knob.domain, Choice):
-        return ", ".join(
-            str(v).lower() if isinstance(v, bool) else str(v) for v in knob.domain.values
-        )
-    step = f" step {knob.domain.step}" if knob.domain.step else " log" if knob.domain.log else ""
-    return f"{knob.domain.low} to {knob.domain.high}{step}"
-
-
 def _plain(ahead: Opening) -> Mapping[str, Any]:
     return {
         "name": ahead.spec.name,
+        "knobs": listing.plain(ahead.spec),
         "size": ahead.size,
         "removed": dict(ahead.removed),
         "notes": [*ahead.spec.notes, *ahead.collapsed],

@@ -70,7 +70,7 @@ def show_pick(pick: Pick, trial: Trial) -> None:
     table = Table.grid(padding=(0, 2))
     measured = trial.measurement.values if trial.measurement else {}
     for column, estimate in measured.items():
-        if not column.endswith("_mean_ms"):
+        if not column.endswith("_mean_ms") and not (column == "sparsity" and not estimate.value):
             table.add_row(f"  {column}", amount(column, estimate))
     out.print(table)
     for check in pick.checks:
@@ -85,6 +85,10 @@ def _number(column: str, value: float) -> str:
         return f"{value:.4g} ms"
     if column.endswith("_drop"):
         return f"{100 * value + 0.0:+.1f} points".replace("-0.0", "0.0").replace("+0.0", "0.0")
+    if column in ("parameters", "macs"):
+        return f"{value:,.0f}"
+    if column == "sparsity":
+        return f"{value:.1%} of the weights are zero"
     if column == QUANTITIES["cost"].column:
         return f"{value:.4g} USD"
     return f"{value:.4g}"

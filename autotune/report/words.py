@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autotune.runfolder import RunData
+from autotune.runfolder.tables import fractions
 from autotune.slo import Direction
 from autotune.space import Configuration
 
@@ -49,11 +50,9 @@ def measures(run: RunData) -> tuple[Measure, ...]:
 
 
 def _metric(run: RunData, name: str) -> Measure:
-    rows = [t.measurement.values for t in run.trials if t.measurement is not None]
-    values = [row[name].value for row in rows if name in row]
-    fraction = run.metrics[name] == "max" and all(0 <= value <= 1 for value in values)
     label = name.replace("_", " ").capitalize()
-    return Measure(name, label, "fraction" if fraction else "", run.metrics[name])
+    unit = "fraction" if name in fractions(run) else ""
+    return Measure(name, label, unit, run.metrics[name])
 
 
 def number(value: float, digits: int = 3) -> str:

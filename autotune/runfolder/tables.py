@@ -63,6 +63,16 @@ def answer(run: RunData) -> Mapping[str, Any] | None:
     return None if lifted else run.pick
 
 
+def fractions(run: RunData) -> frozenset[str]:
+    """The metrics of which more is better and whose values all lie in [0, 1]."""
+    rows = [t.measurement.values for t in run.trials if t.measurement is not None]
+    return frozenset(
+        name
+        for name, direction in run.metrics.items()
+        if direction == "max" and all(0 <= row[name].value <= 1 for row in rows if name in row)
+    )
+
+
 def knobs(trials: Iterable[Trial]) -> tuple[str, ...]:
     """Every knob that is active in some trial: where and how it runs first, then by name."""
     names = {name for trial in trials for name in trial.configuration}

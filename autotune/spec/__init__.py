@@ -1,5 +1,6 @@
 """The door: a YAML file that a user wrote -> typed values, or an error that says what to mend."""
 
+from autotune.spec.catalog import Entry, Section, catalog
 from autotune.spec.compare import collapsed, differences
 from autotune.spec.conditions import in_words
 from autotune.spec.load import load
@@ -10,8 +11,11 @@ from autotune.spec.values import Budget, MetricRef, Spec
 
 __all__ = [
     "Budget",
+    "Entry",
     "MetricRef",
+    "Section",
     "Spec",
+    "catalog",
     "collapsed",
     "differences",
     "dump",

@@ -79,14 +79,26 @@ def build(document: Document, model: ModelSource, targets: tuple[Target, ...]) -
 def _core(
     document: Document, targets: tuple[Target, ...], backends: tuple[str, ...]
 ) -> list[Declared]:
+    return [
+        _declared(document, (SECTION,), "", p, ALWAYS) for p in core_parameters(targets, backends)
+    ]
+
+
+def core_parameters(
+    targets: tuple[Target, ...], backends: tuple[str, ...]
+) -> tuple[Parameter, ...]:
+    """The words of the space that no plug-in owns."""
     lane = min(target.lane_cores for target in targets)
-    parameters = (
-        Parameter("batch", int, 1, low=1),
-        Parameter("threads", int, lane, low=1),
-        Parameter("precision", str, "fp32", choices=PRECISIONS),
-        Parameter("backend", str, backends[0], choices=backends),
+    return (
+        Parameter("batch", int, 1, low=1, help="samples in a request"),
+        Parameter("threads", int, lane, low=1, help="threads of the runtime"),
+        Parameter(
+            "precision", str, "fp32", choices=PRECISIONS, help="of the weights and activations"
+        ),
+        Parameter(
+            "backend", str, backends[0], choices=backends, help="the runtime that executes it"
+        ),
     )
-    return [_declared(document, (SECTION,), "", p, ALWAYS) for p in parameters]
 
 
 def _shared(document: Document) -> list[Declared]:

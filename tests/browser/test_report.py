@@ -13,6 +13,7 @@ from autotune import slo
 from autotune.errors import NothingFits
 from autotune.pick import pick
 from autotune.report import render
+from autotune.report.compression import effects
 from autotune.runfolder import RunData, assemble
 from autotune.space import Configuration
 from autotune.trial import Completed, Estimate, Failed, Measurement, Trial
@@ -207,6 +208,27 @@ def test_a_click_on_a_point_shows_its_trial(browse: Open) -> None:
     assert row == "2"
 
 
+SIZES = """
+const at = (label) => [...document.querySelectorAll("#trials th")]
+  .findIndex((th) => th.innerText.startsWith(label));
+const first = $("#trials").tBodies[0].rows[0];
+$("#trials tbody tr").click();
+return {
+  cells: ["Parameters", "MACs", "Zero"].map((label) => first.cells[at(label)].innerText),
+  card: $("#selected").innerText,
+  effects: document.querySelectorAll("#compression td.effect").length,
+};
+"""
+
+
+def test_sizes_and_what_compression_did_are_shown(browse: Open) -> None:
+    run = example(96)
+    found = browse(run, SIZES).found
+    assert found["cells"] == ["175 k", "12.7 M", "0.00 %"]
+    assert "12.7 M" in found["card"]
+    assert found["effects"] == len(effects(run)) > 3
+
+
 def test_backends_and_precisions_can_be_hidden(browse: Open) -> None:
     run = example()
     probe = """
@@ -320,18 +342,29 @@ document.body.append(frame);
 const inner = () => frame.contentDocument.documentElement;
 for (let i = 0; i < 100 && (!inner() || inner().dataset.charts !== "drawn"); i++) await pause(100);
 const chart = frame.contentDocument.querySelector("#latency .main-svg");
-return [inner().dataset.charts, inner().scrollWidth, chart.getBoundingClientRect().width];
+const fits = (selector) => [...frame.contentDocument.querySelectorAll(selector)]
+  .map((part) => part.getBoundingClientRect().right);
+return [inner().dataset.charts, inner().scrollWidth, chart.getBoundingClientRect().width,
+  Math.max(...fits("#compression td")), Math.max(...fits("td.reason:not(#trials td)"))];
 """
 
 
 def test_a_narrow_screen_needs_no_sideways_scrolling(tmp_path: Path) -> None:
-    page = script_text(render(picked(example())))
+    run = picked(example())
+    odd = Failed("export", f"no operator {'aten::unfold_' * 40}")
+    page = script_text(render(dataclasses.replace(run, trials=(*run.trials, _ending(odd)))))
     outer = "<!doctype html><html><head></head><body></body></html>"
     seen = visit(outer, tmp_path, NARROW, before=f"window.page = {page};")
-    charts, width, chart = seen.found
+    charts, width, chart, effect, reason = seen.found
     assert charts == "drawn"
     assert width <= 400
     assert 300 < chart <= 400
+    assert 100 < effect <= 400
+    assert 100 < reason <= 400
+
+
+def _ending(outcome: Failed) -> Trial:
+    return Trial(99, Configuration((("batch", 1),)), "sampler", outcome)
 
 
 def script_text(text: str) -> str:

@@ -1,0 +1,84 @@
+"""What is told of a run whose limits were lifted, and of what failed."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from report.example import SPEC, events
+
+from autotune import api
+from autotune.cli import group, show
+from autotune.errors import SpecError
+from autotune.runfolder import JOURNAL, encode_outcome
+from autotune.runfolder import SPEC as SPEC_FILE
+from autotune.spec import dump
+from autotune.store.journal import Journal
+from autotune.trial import Failed
+
+
+def write(folder: Path, slo: list[str], *more) -> api.Run:
+    """A run that picked trial 0 under the limits that it had at the time."""
+    folder.mkdir()
+    (folder / SPEC_FILE).write_text(dump({**SPEC, "slo": slo}))
+    with Journal(folder / JOURNAL) as journal:
+        for event in [*events(12, pick=0), *more]:
+            journal.append(event)
+    return api.Run(folder)
+
+
+def test_limits_that_were_lifted_leave_no_pick(tmp_path, capsys):
+    run = write(tmp_path / "r", [])
+    show.result(run, quiet=False)
+    told = capsys.readouterr()
+    assert "pick trial" not in told.out
+    assert "no longer in the store" not in told.err
+    assert show.exit_code(run) == 0
+    assert show.record(run)["pick"] is None
+
+
+def test_limits_that_stand_keep_theirs(tmp_path, capsys):
+    run = write(tmp_path / "r", ["latency_p50 <= 100ms"])
+    show.result(run, quiet=False)
+    assert "pick trial" in capsys.readouterr().out
+    assert show.record(run)["pick"]["trial"] == 0
+
+
+def test_a_pick_tells_the_size_of_its_network(tmp_path, capsys):
+    show.result(write(tmp_path / "r", ["accuracy >= baseline", "minimize size"]), quiet=False)
+    told = capsys.readouterr().out
+    assert "12,690,000" in told
+    assert "sparsity" not in told  # none of it
+
+
+def test_a_page_of_a_reason_is_cut_for_the_terminal(tmp_path, capsys):
+    reason = "no operator aten::unfold\n" + "a hint that nobody reads\n" * 90
+    settings = {"batch": 1, "backend": "torch"}
+    failures = [
+        event
+        for number in (12, 13, 14, 15, 16)
+        for event in (
+            {"event": "trial", "number": number, "origin": "sampler", "settings": settings},
+            {
+                "event": "outcome",
+                "number": number,
+                "outcome": encode_outcome(Failed("export", reason)),
+            },
+        )
+    ]
+    show.result(write(tmp_path / "r", [], *failures), quiet=True)
+    told = capsys.readouterr().err
+    assert "export: no operator aten::unfold" in told
+    assert "more in the report" in told
+    assert len(told) < 600
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "remedy"),
+    [("--max-accuracy-drop", "1", "write 1pt"), ("--min-accuracy", "98", "write 98%")],
+)
+def test_pick_refuses_a_share_that_was_meant_as_points(tmp_path, option, value, remedy):
+    run = write(tmp_path / "r", [])
+    asked = CliRunner().invoke(group, ["pick", str(run.folder), option, value])
+    assert isinstance(asked.exception, SpecError)
+    assert asked.exception.place == option
+    assert remedy in asked.exception.remedy
