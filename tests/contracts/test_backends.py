@@ -1,6 +1,7 @@
 """What every backend must do; a new file in autotune/backends is tested by existing."""
 
 import itertools
+import random
 import subprocess
 import sys
 
@@ -11,11 +12,12 @@ from torch import nn
 
 from autotune import plugins
 from autotune.artifact import Stage
-from autotune.contracts import PRECISIONS, PTQ, StageContext
+from autotune.contracts import PRECISIONS, SHARED, StageContext
 from autotune.conversion import arrays
 from autotune.engine.execute import _function
 from autotune.hardware import machine
 from autotune.measure import check
+from autotune.space import ALWAYS
 from autotune.target import Machine, Target
 from autotune.task import Blueprint, CodeRef, ModelSource
 from autotune.training import network as networks
@@ -47,16 +49,47 @@ class Two(nn.Module):
         y = torch.cat([torch.relu(self.left(wide)), torch.relu(self.right(narrow))], 1)
         return {"hidden": y, "classes": self.head(torch.relu(self.middle(y)))}
 
+class Attend(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.after = nn.LayerNorm(16), nn.LayerNorm(16)
+        self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
+        self.output, self.head = nn.Linear(16, 16), nn.Linear(16, 5)
+        self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 16)
+
+    def split(self, x):
+        return x.reshape(-1, 6, 2, 8).transpose(1, 2)
+
+    def forward(self, x):
+        y = self.norm(x)
+        y = torch.nn.functional.scaled_dot_product_attention(
+            self.split(self.query(y)), self.split(self.key(y)), self.split(self.value(y))
+        )
+        x = x + self.output(y.transpose(1, 2).reshape(-1, 6, 16))
+        x = x + self.down(torch.nn.functional.gelu(self.up(self.after(x))))
+        return self.head(x.mean(1))
+
 def conv():
     torch.manual_seed(0)
     return Conv()
+
+def attend():
+    torch.manual_seed(0)
+    return Attend()
 
 def two():
     torch.manual_seed(0)
     return Two()
 """
-SHAPES = {"conv": {"x": (2, 8, 8)}, "two": {"wide": (6,), "narrow": (4,)}}
-OUTPUT = {"conv": 0, "two": "classes"}
+SHAPES = {
+    "conv": {"x": (2, 8, 8)},
+    "two": {"wide": (6,), "narrow": (4,)},
+    "attend": {"x": (6, 16)},
+}
+OUTPUT = {"conv": 0, "two": "classes", "attend": 0}
+TRIED = {"ptq.samples": (40,), "ptq.keep": (0, 1), "threads": (1, 2)}
+"""Values of the knobs that have no list of their own, the default first."""
+DRAWS = 10
 FAST = Machine("imagined", ("avx512_bf16", "avx512_vnni"), (0, 1), 2**30)
 SLOW = Machine("imagined", ("avx2",), (0,), 2**30)
 ONNX = ModelSource(onnx="model.onnx")
@@ -67,31 +100,59 @@ def target(of=None):
     return Target("here", 1, 1, None, of or machine())
 
 
-def knobs(name):
-    """Every combination of the backend's own knobs that exists, at every precision."""
-    for precision, method in [(p, m) for p in PRECISIONS for m in methods(p)]:
-        shared = {"precision": precision, "backend": name, "batch": 1, "threads": 1}
-        if method:
-            shared |= {"ptq.samples": 40, "ptq.method": method}
-        settings = [shared]
-        for parameter in plugins.load("backends", name).parameters():
-            values = (parameter.default,) if method not in ("", "minmax") else parameter.choices
-            values = values or ((False, True) if parameter.kind is bool else ())
-            values = values or (parameter.default,)
-            settings = [
-                {**one, f"{name}.{parameter.name}": value} if parameter.when.holds(one) else one
-                for one in settings
-                for value in (values if parameter.when.holds(one) else (None,))
-            ]
-        yield from settings
+def words(name):
+    """The values of every knob that a configuration of the backend may hold, the default first."""
+    found = [(f"{section}.{p.name}", p) for section, of in SHARED.items() for p in of]
+    found += [(f"{name}.{p.name}", p) for p in plugins.load("backends", name).parameters()]
+    found = {word: (p.when, *values(word, p)) for word, p in found}
+    return {"threads": (ALWAYS, *TRIED["threads"]), **found}
 
 
-def methods(precision):
-    return next(p for p in PTQ if p.name == "method").choices if precision == "int8" else ("",)
+def values(word, parameter):
+    listed = parameter.choices or ((False, True) if parameter.kind is bool else ())
+    listed = TRIED.get(word, listed) or (parameter.default,)
+    return sorted(listed, key=lambda value: value != parameter.default)
+
+
+def point(name, precision="fp32", **asked):
+    """A configuration: what is asked for, defaults elsewhere, and no knob that does not exist."""
+    settings = {"precision": precision, "backend": name, "batch": 1}
+    left = words(name)
+    while left:
+        word = next(w for w, (when, *_) in left.items() if not when.knobs() & set(left))
+        when, default, *_ = left.pop(word)
+        if when.holds(settings):
+            settings[word] = asked.get(word, default)
+    return settings
+
+
+def points(name):
+    """The defaults at every precision, each value of each knob alone, and some drawn at random.
+
+    A knob is tried at FP32 and INT8; one that exists at the defaults of neither, in the first place
+    that another precision, or one other knob, gives it.
+    """
+    known = words(name)
+    bases = [(p, {}) for p in sorted(PRECISIONS, key=lambda p: p not in ("fp32", "int8"))]
+    bases += [(p, {w: v}) for p, _ in bases for w, (_, *of) in known.items() for v in of[1:]]
+    found = [point(name, precision) for precision, asked in bases if not asked]
+    for word, (_, *of) in known.items():
+        there = [base for base in bases if word in point(name, base[0], **base[1])]
+        plain = [base for base in there if base in (("fp32", {}), ("int8", {}))]
+        for precision, asked in plain or there[:1]:
+            found += [point(name, precision, **asked, **{word: value}) for value in of]
+    draw = random.Random(0)
+    for _ in range(DRAWS):
+        asked = {word: draw.choice(of) for word, (_, *of) in known.items()}
+        found.append(point(name, draw.choice(PRECISIONS), **asked))
+    return [one for place, one in enumerate(found) if one not in found[:place]]
 
 
 def told(settings):
-    return ",".join(str(settings[k]) for k in sorted(settings) if k not in ("batch", "threads"))
+    """The point in a test's name: the precision, and what is not as by default."""
+    usual = point(settings["backend"], settings["precision"])
+    other = [f"{w}={v}" for w, v in settings.items() if w not in usual or usual[w] != v]
+    return "-".join([settings["backend"], settings["precision"], *other])
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +214,9 @@ def test_what_it_declares_is_legal(name):
     assert backend.libraries
     assert all(plugins.version(library).split("==")[1] != "absent" for library in backend.libraries)
     assert backend.unavailable() is None
-    words = [p.name for p in backend.parameters()]
-    assert len(set(words)) == len(words)
-    own = {f"{name}.{word}" for word in words} | {"precision"}
+    told = [p.name for p in backend.parameters()]
+    assert len(set(told)) == len(told)
+    own = {f"{name}.{word}" for word in told} | {"precision", "threads"}
     for parameter in backend.parameters():
         assert isinstance(parameter.default, parameter.kind)
         assert not parameter.choices or parameter.default in parameter.choices
@@ -170,24 +231,24 @@ def test_every_point_runs_or_is_rejected_with_a_reason(name):
     backend = plugins.load("backends", name)
     model = ModelSource(CodeRef("task.py", "build"))
     accepted = 0
-    for settings, hardware, source in itertools.product(knobs(name), (FAST, SLOW), (model, ONNX)):
+    for settings, hardware, source in itertools.product(points(name), (FAST, SLOW), (model, ONNX)):
         rejection = backend.reject(settings, target(hardware), source)
         accepted += rejection is None
         assert rejection is None or len(rejection.reason.split()) > 3
     assert accepted
-    fast = [s for s in knobs(name) if backend.reject(s, target(FAST), model) is None]
+    fast = [s for s in points(name) if backend.reject(s, target(FAST), model) is None]
     assert {"fp32"} <= {s["precision"] for s in fast}
 
 
-ALL = [(name, s) for name in names for s in knobs(name)]
-
-
 def accepted():
-    """One case for each network and each point that runs on this machine."""
+    """Cases: every point that runs on this machine, the defaults on one more network."""
     model = ModelSource(CodeRef("task.py", "build"))
-    for name, settings in ALL:
-        if plugins.load("backends", name).reject(settings, target(), model) is None:
-            for net in SHAPES:
+    for name in names:
+        reject = plugins.load("backends", name).reject
+        runs = [s for s in points(name) if reject(s, target(), model) is None]
+        for settings in runs:
+            usual = settings == point(name, settings["precision"])
+            for net in SHAPES if usual else ("conv", "attend"):
                 yield pytest.param(name, settings, net, id=f"{net}-{told(settings)}")
 
 
@@ -202,7 +263,7 @@ def test_it_computes_the_network_as_asked(name, settings, net, workplace):
     for batch in (1, 3):
         batches = [arrays.rows(x, start, batch) for start in range(0, 60, batch)]
         kept = [{k: v.copy() for k, v in b.items()} for b in batches]
-        with backend.open(artifact, settings, batch, threads=1) as session:
+        with backend.open(artifact, settings, batch, settings["threads"]) as session:
             outputs = [session.run(b) for b in batches]
             again = session.run(batches[0])
             facts = session.facts()
@@ -212,7 +273,7 @@ def test_it_computes_the_network_as_asked(name, settings, net, workplace):
         )
         np.testing.assert_allclose(again, outputs[0], rtol=1e-3, atol=1e-4)
         check.verify(expected[:60], np.concatenate(outputs), settings["precision"])
-        assert facts["threads"] == 1
+        assert facts["threads"] == settings["threads"]
         assert facts["provider"]
         assert facts["kernels"].get(settings["precision"], 0) > 0
         if settings["precision"] == "fp32":
@@ -223,7 +284,7 @@ def test_it_computes_the_network_as_asked(name, settings, net, workplace):
 def test_what_it_returned_stays_when_it_runs_again(name, workplace):
     folder, found = workplace
     _, (network, data), x = found["conv"]
-    settings = next(s for s in knobs(name) if s["precision"] == "fp32")
+    settings = point(name)
     backend = plugins.load("backends", name)
     artifact = make(backend.stages(settings, network, data), folder)
     with backend.open(artifact, settings, 1, threads=1) as session:
@@ -237,7 +298,7 @@ def test_what_it_returned_stays_when_it_runs_again(name, workplace):
 @pytest.mark.parametrize("name", names)
 def test_an_onnx_model_with_several_outputs_gives_the_one_asked_for(name, tmp_path):
     model = ModelSource(onnx="model.onnx", output=1)
-    settings = next(s for s in knobs(name) if s["precision"] == "fp32")
+    settings = point(name)
     backend = plugins.load("backends", name)
     if backend.reject(settings, target(), model):
         pytest.skip("takes no ONNX models")
