@@ -9,7 +9,7 @@ from typing import Any
 
 from autotune.artifact import Stage
 from autotune.contracts import StageContext
-from autotune.conversion import arrays
+from autotune.conversion import arrays, unsupported
 from autotune.errors import StageError
 from autotune.plugins import version
 
@@ -37,7 +37,8 @@ def run(context: StageContext) -> Mapping[str, Any]:
     """Trace the network with two real samples; the first axis of every input stays dynamic.
 
     Raises:
-        StageError: The exporter met an operation it cannot write; the message has its words.
+        StageError: The exporter met an operator it cannot write; the message names it, with the
+            module and the user's line.
     """
     import torch
 
@@ -45,12 +46,14 @@ def run(context: StageContext) -> Mapping[str, Any]:
 
     network, _, source = networks.load(context.inputs[0])
     x = arrays.read(context.inputs[1], "test", limit=2)
+    traced = networks.selected(network, source.output)
+    inputs = tuple(torch.from_numpy(a) for a in x.values())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                networks.selected(network, source.output),
-                tuple(torch.from_numpy(a) for a in x.values()),
+                traced,
+                inputs,
                 str(context.out / FILE),
                 input_names=list(x),
                 output_names=[OUTPUT],
@@ -59,8 +62,9 @@ def run(context: StageContext) -> Mapping[str, Any]:
                 dynamo=False,
             )
     except Exception as error:  # whatever the exporter meets becomes the reason
-        words = " ".join(str(error).split())[:500]
-        raise StageError(f"the ONNX exporter failed: {type(error).__name__}: {words}") from error
+        folder = Path(source.factory.file).parent if source.factory else Path()
+        words = unsupported.reason(error, traced, inputs, folder)
+        raise StageError(f"the ONNX exporter failed: {words}") from error
     networks.write_source(source, context.out)
     return {"bytes": (context.out / FILE).stat().st_size}
 
