@@ -70,8 +70,18 @@ def parameters() -> tuple[Parameter, ...]:
     basic = Not(Is(level, ("disabled",)))
     extended = Is(level, ("extended", "all"))
     float32 = Is("precision", ("fp32",))
+    some_float = Not(Is("ptq.keep", (0,)))  # a convolution that is not INT8
+    between = Not(Is("onnxruntime.operators", ("all",)))  # what is between products not INT8
     return (
         Parameter("level", str, "all", choices=LEVELS, help="graph optimization level"),
+        Parameter(
+            "operators",
+            str,
+            "all",
+            choices=("all", "products"),
+            help="INT8 for all operators that have it, or convolutions and matrix products alone",
+            when=Is("precision", ("int8",)),
+        ),
         Parameter(
             "constant_folding", bool, True, help="compute what is constant when loading", when=basic
         ),
@@ -83,28 +93,32 @@ def parameters() -> tuple[Parameter, ...]:
             when=AllOf((basic, float32)),
         ),
         Parameter(
-            "conv_fusion", bool, True, help="fuse convolution, sum and activation", when=extended
+            "conv_fusion",
+            bool,
+            True,
+            help="fuse convolution, sum and activation",
+            when=AllOf((extended, some_float)),
         ),
         Parameter(
             "gelu_fusion",
             bool,
             True,
             help="the nodes of a GELU as one, its bias too",
-            when=extended,
+            when=AllOf((extended, between)),
         ),
         Parameter(
             "layer_norm_fusion",
             bool,
             True,
             help="the nodes of a layer normalisation as one, the residual sum before it too",
-            when=extended,
+            when=AllOf((extended, between)),
         ),
         Parameter(
             "nchwc",
             bool,
             True,
             help="blocked memory layout for convolutions",
-            when=Is(level, ("all",)),
+            when=AllOf((Is(level, ("all",)), some_float)),
         ),
         Parameter(
             "spinning",
@@ -120,14 +134,6 @@ def parameters() -> tuple[Parameter, ...]:
             False,
             help="attention, GELU and residual normalisation as one node each, before loading",
             when=Is("precision", ("fp32", "int8_dynamic")),
-        ),
-        Parameter(
-            "operators",
-            str,
-            "all",
-            choices=("all", "products"),
-            help="INT8 for all operators that have it, or convolutions and matrix products alone",
-            when=Is("precision", ("int8",)),
         ),
         Parameter(
             "arithmetic",

@@ -216,7 +216,7 @@ def test_what_it_declares_is_legal(name):
     assert backend.unavailable() is None
     told = [p.name for p in backend.parameters()]
     assert len(set(told)) == len(told)
-    own = {f"{name}.{word}" for word in told} | {"precision", "threads"}
+    own = {"precision", *words(name)}
     for parameter in backend.parameters():
         assert isinstance(parameter.default, parameter.kind)
         assert not parameter.choices or parameter.default in parameter.choices
