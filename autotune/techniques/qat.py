@@ -33,9 +33,16 @@ def parameters(model: ModelSource) -> Mapping[str, tuple[Parameter, ...]]:
                 help="passes over the training data under simulated INT8; 0: none",
                 when=QUANTIZED,
             ),
-            Parameter("lr", float, 1e-3, low=0, help="peak learning rate"),
+            Parameter("lr", float, 3e-3, low=0, help="peak learning rate"),
             Parameter("temperature", float, 4.0, low=0.1, help="softens the teacher's outputs"),
             Parameter("alpha", float, 0.3, low=0, high=1, help="weight of the labels"),
+            Parameter(
+                "patience",
+                int,
+                0,
+                low=0,
+                help="ends after so many epochs without progress on held-back samples; 0: never",
+            ),
         )
     }
 
@@ -73,7 +80,12 @@ def apply(
     if simulated.skipped:
         context.report(f"not simulated in INT8: {', '.join(simulated.skipped)}")
     teach = losses.distillation(float(settings["qat.temperature"]), float(settings["qat.alpha"]))
-    recipe = loop.Recipe(int(settings["qat.epochs"]), float(settings["qat.lr"]), keep_zeros=True)
+    recipe = loop.Recipe(
+        int(settings["qat.epochs"]),
+        float(settings["qat.lr"]),
+        keep_zeros=True,
+        patience=int(settings["qat.patience"]),
+    )
     loop.train(simulated, context, teach, recipe)
     return network, context.blueprint
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from autotune.errors import StageError
 from autotune.training.products import Products
@@ -37,9 +36,10 @@ SMALLEST = 1e-8
 class Simulated(nn.Module):
     """``network`` as INT8 kernels will compute it; only the network itself has weights.
 
-    Batch normalisation keeps its statistics: runtimes fold it into the weights before it. Ranges
-    follow the activations while training, and stand still otherwise. Anything asked of it that it
-    does not have is asked of the network.
+    Ranges follow the activations while training, and stand still otherwise. Runtimes fold a batch
+    normalisation into the weights before it, which scales a channel and its grid alike: the weights
+    as they are before folding are rounded to the same steps, whatever the statistics. Anything
+    asked of it that it does not have is asked of the network.
 
     Attributes:
         network: The float network, whose weights are trained.
@@ -66,13 +66,6 @@ class Simulated(nn.Module):
             outputs = self.network(*inputs)
         rounding.finish()
         return outputs
-
-    def train(self, mode: bool = True) -> Simulated:
-        super().train(mode)
-        for module in self.network.modules():
-            if isinstance(module, _BatchNorm) and module.track_running_stats:
-                module.eval()
-        return self
 
     def __getattr__(self, name: str) -> Any:
         try:
