@@ -1,8 +1,7 @@
-"""OpenVINO on the CPU; INT8 through NNCF."""
+"""OpenVINO on the CPU; fewer bits through NNCF."""
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune.artifact import Stage
-from autotune.contracts import Parameter, Rejection, StageContext
-from autotune.conversion import export, qdq
+from autotune.contracts import Parameter, Rejection
+from autotune.conversion import export, simplify
+from autotune.conversion.openvino_models import FILE, compressed, quantized
 from autotune.hardware import bf16_kernels
-from autotune.plugins import version
-from autotune.space import Settings
-from autotune.target import Target
+from autotune.space import Is, Not, Settings
+from autotune.target import Machine, Target
 from autotune.task import ModelSource
 
 if TYPE_CHECKING:
@@ -24,10 +23,11 @@ if TYPE_CHECKING:
 
 summary = "OpenVINO, CPU plug-in"
 libraries = ("openvino",)
-FILE = "model.xml"
-_TYPES = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 _HEAVY = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Deconvolution", "Gemm")
 _WORDS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
+_FLOATS = ("f32", "bf16", "f16")
+_DYNAMIC_GROUP = 32
+"""How many activations share a scale where it is found anew for every request: OpenVINO's own."""
 
 
 def unavailable() -> str | None:
@@ -43,74 +43,66 @@ def parameters() -> tuple[Parameter, ...]:
             str,
             "latency",
             choices=("latency", "throughput"),
-            help="what the plug-in lays the graph out for",
+            help="latency: one stream on all threads; throughput: a stream on each thread",
+            when=Not(Is("threads", (1,))),  # which are one stream either way
         ),
+        Parameter(
+            "execution_mode",
+            str,
+            "accuracy",
+            choices=("accuracy", "performance"),
+            help="performance: what is not quantized may run in bf16 instead of fp32",
+            when=Is("precision", ("int8", "int8_weights", "int4_weights")),
+        ),
+        Parameter(
+            "snippets",
+            bool,
+            True,
+            help="compile attention and chains of small operators into one kernel each",
+        ),
+        Parameter("simplify", bool, False, help="simplify the ONNX model with onnxslim first"),
     )
 
 
 def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection | None:
     precision = settings["precision"]
+    machine = target.machine
     if precision == "fp16":
         return Rejection("not on this target", "openvino runs fp16 only on CPUs with AMX-FP16")
-    if precision not in ("fp32", "bf16", "int8"):
-        return Rejection("not yet ours", f"openvino takes no {precision} yet")
-    if precision == "bf16" and not bf16_kernels(target.machine):
-        return Rejection("not on this target", f"{target.machine.cpu} has no bf16 instructions")
+    if precision == "bf16" and not bf16_kernels(machine):
+        return Rejection("not on this target", f"{machine.cpu} has no bf16 instructions")
+    if settings.get("openvino.execution_mode") == "performance" and not bf16_kernels(machine):
+        reason = f"{machine.cpu} has no bf16 instructions, so both execution modes are one"
+        return Rejection("not on this target", reason)
     if precision == "int8" and settings.get("ptq.method") == "entropy":
         return Rejection("never", "openvino (NNCF) has no entropy calibration")
+    if precision == "int8_dynamic" and not _dynamic(machine):
+        reason = f"openvino rounds activations at run time only with VNNI; {machine.cpu} has none"
+        return Rejection("not on this target", reason)
     return None
 
 
+def _dynamic(machine: Machine) -> bool:
+    """Whether the plug-in has products of integers whose ranges are found at run time."""
+    return machine.has("avx512_vnni") or machine.has("avx_vnni")
+
+
 def depends_on_batch(settings: Settings) -> bool:
-    return False
+    return False  # dynamic ranges are those of 32 neighbours within one sample
 
 
 def stages(settings: Settings, model: Stage, data: Stage) -> Stage:
+    precision = str(settings["precision"])
     onnx = export.stage(model, data)
-    if settings["precision"] != "int8":
-        return onnx
-    return Stage(
-        name="quantize",
-        function="autotune.backends.openvino:quantize",
-        kind="engine",
-        parameters={"samples": settings["ptq.samples"], "method": settings["ptq.method"]},
-        inputs=(onnx, data),
-        libraries=(version("openvino"), version("nncf")),
-    )
-
-
-def quantize(context: StageContext) -> Mapping[str, Any]:
-    """Post-training quantization by NNCF, from ONNX to an OpenVINO model.
-
-    Raises:
-        StageError: Fewer calibration samples than asked.
-    """
-    import nncf
-    import openvino as ov
-
-    x = qdq.calibration(context.inputs[1], int(context.parameters["samples"]))
-    count = len(next(iter(x.values())))
-    model = ov.Core().read_model(str(context.inputs[0] / export.FILE))
-    quantized = nncf.quantize(
-        model,
-        nncf.Dataset([{name: a[i : i + 1] for name, a in x.items()} for i in range(count)]),
-        subset_size=count,
-        advanced_parameters=_ranges(str(context.parameters["method"])),
-    )
-    ov.save_model(quantized, str(context.out / FILE), compress_to_fp16=False)
-    shutil.copy(context.inputs[0] / "source.json", context.out / "source.json")
-    return {"bytes": sum(p.stat().st_size for p in context.out.glob("model.*")), "samples": count}
-
-
-def _ranges(method: str) -> Any:
-    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
-    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
-
-    sets = {
-        "minmax": RangeEstimatorParametersSet.MEAN_MINMAX,
-        "percentile": RangeEstimatorParametersSet.MEAN_QUANTILE,
-    }
-    return AdvancedQuantizationParameters(activations_range_estimator_params=sets[method])
+    if settings.get("openvino.simplify", False):
+        onnx = simplify.stage(onnx)
+    if precision == "int8":
+        return quantized(onnx, data, settings)
+    if precision in ("int8_weights", "int8_dynamic"):
+        return compressed(onnx, 8)
+    if precision == "int4_weights":
+        return compressed(onnx, 4, int(settings["weights.group"]))
+    return onnx
 
 
 @contextmanager
@@ -120,26 +112,37 @@ def open(  # noqa: A001 - the contract's word
     import openvino as ov
 
     core = ov.Core()
-    quantized = artifact / FILE
-    model = core.read_model(str(quantized if quantized.exists() else artifact / export.FILE))
+    made = artifact / FILE
+    model = core.read_model(str(made if made.exists() else artifact / export.FILE))
     shapes = {}
     for place in model.inputs:
         shape = place.get_partial_shape()
         shape[0] = batch
         shapes[place] = shape
     model.reshape(shapes)
-    compiled = core.compile_model(
-        model,
-        "CPU",
-        {
-            "PERFORMANCE_HINT": str(settings["openvino.hint"]).upper(),
-            "INFERENCE_PRECISION_HINT": _TYPES[str(settings["precision"])],
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,
-        },
-    )
+    compiled = core.compile_model(model, "CPU", _properties(settings, threads))
     yield _Session(compiled, export.prediction(artifact))
+
+
+def _properties(settings: Settings, threads: int) -> dict[str, Any]:
+    """The plug-in's properties; none is left to its own guess."""
+    precision = settings["precision"]
+    hint = str(settings.get("openvino.hint", "latency"))
+    found: dict[str, Any] = {
+        "PERFORMANCE_HINT": hint.upper(),
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": threads if hint == "throughput" else 1,
+        "ENABLE_CPU_PINNING": False,
+        # By itself the plug-in rounds activations wherever it finds weights of few bits.
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": _DYNAMIC_GROUP if precision == "int8_dynamic" else 0,
+    }
+    if settings.get("openvino.execution_mode") == "performance":
+        found["EXECUTION_MODE_HINT"] = "PERFORMANCE"
+    else:
+        found["INFERENCE_PRECISION_HINT"] = "bf16" if precision == "bf16" else "f32"
+    if not settings.get("openvino.snippets", True):
+        found["SNIPPETS_MODE"] = "DISABLE"
+    return found
 
 
 class _Session:
@@ -154,17 +157,42 @@ class _Session:
         return output
 
     def facts(self) -> Mapping[str, Any]:
+        dynamic = bool(self._compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE"))
         operators: Counter[str] = Counter()
         kernels: Counter[str] = Counter()
         for node in self._compiled.get_runtime_model().get_ordered_ops():
-            kind = str(node.get_rt_info()["layerType"].astype(str))
+            kind = _told(node, "layerType")
             operators[kind] += 1
             if kind in _HEAVY:
-                word = str(node.get_rt_info()["runtimePrecision"].astype(str))
-                kernels[_WORDS.get(word, word)] += 1
+                kernels[_precision(node, dynamic)] += 1
         return {
             "provider": "CPU",
             "threads": self._compiled.get_property("INFERENCE_NUM_THREADS"),
+            "streams": self._compiled.get_property("NUM_STREAMS"),
             "kernels": dict(kernels),
             "operators": dict(operators.most_common()),
         }
+
+
+def _precision(node: Any, dynamic: bool) -> str:
+    """The word for what a kernel computes in.
+
+    A product of floating-point activations and integer weights is told by the weights; such a
+    product rounds the activations where ``dynamic`` is on and they are float32, which are the
+    conditions of the plug-in's executor (besides VNNI, which ``reject`` asks for).
+    """
+    source, weights = (_element(node, place) for place in (0, 1))
+    if source in _FLOATS and weights in ("u4", "i4"):
+        return "int4_weights"
+    if source in _FLOATS and weights in ("u8", "i8"):
+        return "int8_dynamic" if dynamic and source == "f32" else "int8_weights"
+    word = _told(node, "runtimePrecision")
+    return _WORDS.get(word, word)
+
+
+def _element(node: Any, place: int) -> str:
+    return str(node.input(place).get_element_type().get_type_name())
+
+
+def _told(node: Any, word: str) -> str:
+    return str(node.get_rt_info()[word].astype(str))
