@@ -122,19 +122,20 @@ def _quantize(
     }
     products = asked["operators"] == "products"
     floating = {"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]} if products else {}
-    quantize_static(
-        str(source),
-        str(target),
-        graphs.Batches(x),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=list(PRODUCTS) if products else None,
-        nodes_to_exclude=_nodes(source, kept),
-        per_channel=asked["granularity"] == "channel",
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        calibrate_method=methods[asked["method"]],
-        extra_options={"ActivationSymmetric": asked["scheme"] == "symmetric", **floating},
-    )
+    with np.errstate(invalid="ignore"):  # of a range without bounds, which is told later
+        quantize_static(
+            str(source),
+            str(target),
+            graphs.Batches(x),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(PRODUCTS) if products else None,
+            nodes_to_exclude=_nodes(source, kept),
+            per_channel=asked["granularity"] == "channel",
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=methods[asked["method"]],
+            extra_options={"ActivationSymmetric": asked["scheme"] == "symmetric", **floating},
+        )
 
 
 def _nodes(prepared: Path, kept: tuple[str, ...]) -> list[str]:
