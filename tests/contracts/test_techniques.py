@@ -55,7 +55,12 @@ def dense(width=16):
     return Dense(width)
 '''
 NETWORKS = ("residual", "dense")
-CHANGED = {"prune.structure": "channel", "prune.ratio": 0.5, "prune.round_to": 2}
+CHANGED = {
+    "prune.structure": "channel",
+    "prune.ratio": 0.5,
+    "prune.round_to": 2,
+    "precision": "int8",
+}
 """Values that make a technique do something where its defaults do not."""
 names = plugins.names("techniques")
 TRAINED = [n for n in names if plugins.load("techniques", n).trains(CHANGED)]
@@ -73,7 +78,7 @@ def settings_for(technique, model):
     found = {k: v for k, v in CHANGED.items() if k.split(".")[0] in technique.sections}
     for section, parameters in technique.parameters(model).items():
         for p in parameters:
-            if p.when.holds(found):
+            if p.when.holds(CHANGED | found):
                 found.setdefault(f"{section}.{p.name}", p.default)
     found |= {k: 1 for k in found if k.endswith(".epochs")}
     return found | {k: 8 for k in found if k == "student.width"}
@@ -153,7 +158,8 @@ def test_it_is_active_where_it_says_and_only_there(name, models):
     when = technique.when(model)
     settings = settings_for(technique, model)
     everything = settings | CHANGED | {"student.width": 8}
-    neutral = everything | {"prune.structure": "none", "student.width": model.args["width"]}
+    plain = {"prune.structure": "none", "precision": "fp32"}
+    neutral = everything | plain | {"student.width": model.args["width"]}
     assert when != ALWAYS
     assert when.holds(everything)
     assert not when.holds(neutral)
@@ -209,7 +215,7 @@ def test_its_key_holds_its_own_sections_and_no_other(name, models):
     base = everything(model)
     own = stage(base, name, model)
     for knob, value in base.items():
-        other = {bool: not value, str: "other"}.get(type(value), 0)
+        other = {bool: not value, str: "other"}.get(type(value), 0 if value else 1)
         changed = stage(base | {knob: other}, name, model)
         if knob.split(".")[0] in technique.sections:
             assert changed is None or changed.parameters != own.parameters, knob
@@ -222,13 +228,13 @@ def everything(model):
     found = {}
     for other in names:
         found |= settings_for(plugins.load("techniques", other), model)
-    return found | {"batch": 1, "threads": 1, "precision": "fp32", "backend": "onnxruntime",
+    return found | {"batch": 1, "threads": 1, "precision": "int8", "backend": "onnxruntime",
                     "onnxruntime.level": "all"}  # fmt: skip
 
 
 def stage(settings, name, model):
     subject = Subject(model, Stage("model", "", "network"), Stage("data", "", "data"), {}, 0)
-    fixed = settings | {"backend": "onnxruntime", "precision": "fp32"}
+    fixed = settings | {"backend": "onnxruntime", "precision": "int8"}
     point = Configuration(tuple(sorted(fixed.items())))
     chain = plan(point, subject, {"local": target()}, Effort()).chain()
     return next((s for s in chain if s.parameters.get("technique") == name), None)
