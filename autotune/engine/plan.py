@@ -263,7 +263,10 @@ def _techniques(configuration: Configuration, model: ModelSource) -> list[tuple[
 
 def _active(technique: Technique, configuration: Configuration, model: ModelSource) -> bool:
     present = any(name.split(".")[0] in technique.sections for name in configuration)
-    return present and technique.when(model).holds(configuration)
+    if not present:
+        return False
+    own = _settings(technique, configuration, model, technique.sections)
+    return technique.when(model).holds({**configuration, **own})
 
 
 def _settings(
@@ -273,12 +276,15 @@ def _settings(
     sections: Collection[str],
 ) -> dict[str, Scalar]:
     """The technique's own knobs of these sections: defaults where the configuration has none."""
+    known: dict[str, Scalar] = dict(configuration)
     found: dict[str, Scalar] = {}
     for section, parameters in technique.parameters(model).items():
         for parameter in parameters:
-            if section in sections and parameter.when.holds(configuration):
+            if parameter.when.holds(known):
                 name = f"{section}.{parameter.name}"
-                found[name] = configuration.get(name, parameter.default)
+                known.setdefault(name, parameter.default)
+                if section in sections:
+                    found[name] = known[name]
     return found
 
 

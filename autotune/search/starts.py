@@ -5,7 +5,7 @@ from __future__ import annotations
 from autotune import plugins
 from autotune.contracts import SHARED, Parameter
 from autotune.errors import Infeasible
-from autotune.space import ALWAYS, Choice, Configuration, Knob, Scalar
+from autotune.space import Choice, Configuration, Knob, Scalar
 from autotune.spec import Spec
 from autotune.target import Target
 
@@ -45,9 +45,7 @@ def experts(spec: Spec) -> tuple[Configuration, ...]:
 def _baseline(spec: Spec, target: Target, batch: Scalar) -> Configuration:
     backend = "torch" if spec.model.trainable else "onnxruntime"
     techniques = [k for k in spec.space.knobs if k.name.split(".")[0] not in (*_OURS, *SHARED)]
-    gates = {k.name: _untouched(spec, k) for k in techniques if k.when == ALWAYS}
     values: dict[str, Scalar] = {
-        **gates,
         **{
             f"{backend}.{p.name}": p.default for p in plugins.load("backends", backend).parameters()
         },
@@ -58,6 +56,9 @@ def _baseline(spec: Spec, target: Target, batch: Scalar) -> Configuration:
     }
     if len(spec.targets) > 1:
         values["target"] = target.name
+    for knob in techniques:
+        if knob.when.holds(values):
+            values[knob.name] = _untouched(spec, knob)
     try:
         return spec.space.configure(values)
     except Infeasible:  # it need not be in the space: what hangs on nothing else, as it is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from autotune import plugins
@@ -11,7 +12,9 @@ from autotune.spec.model import File
 from autotune.task import CodeRef, ModelSource
 
 _KINDS: dict[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
-_ANY = ModelSource(factory=CodeRef("task.py", "build_model"))
+_ANY = ModelSource(factory=CodeRef("", "build_model"))
+_OTHER = replace(_ANY, args={"argument": 0})
+"""A model whose factory has an argument: where that shows, the user's own words are keys."""
 
 
 def schema() -> dict[str, Any]:
@@ -42,18 +45,19 @@ def _space() -> dict[str, Any]:
         **{section: _section(parameters) for section, parameters in SHARED.items()},
     }
     for name in plugins.names("techniques"):
-        for section, parameters in plugins.load("techniques", name).parameters(_ANY).items():
-            properties[section] = _section(parameters)
+        technique = plugins.load("techniques", name)
+        others = technique.parameters(_OTHER)
+        for section, parameters in technique.parameters(_ANY).items():
+            properties[section] = _section(parameters, more=len(others[section]) > len(parameters))
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def _section(parameters: Iterable[Parameter]) -> dict[str, Any]:
-    """A section; one that declares nothing here takes its words from the user's factory."""
-    properties = {parameter.name: _domain(parameter) for parameter in parameters}
+def _section(parameters: Iterable[Parameter], *, more: bool = False) -> dict[str, Any]:
+    """A section; with ``more`` it takes other words, too, such as those of the user's factory."""
     return {
         "type": ["object", "null"],
-        "properties": properties,
-        "additionalProperties": not properties,
+        "properties": {parameter.name: _domain(parameter) for parameter in parameters},
+        "additionalProperties": more,
     }
 
 

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotune.contracts import Parameter, Rejection, TechniqueContext
-from autotune.errors import StageError
-from autotune.space import AllOf, Condition, Is, Not, Scalar, Settings
+from autotune.errors import SpecError, StageError
+from autotune.space import AllOf, Condition, Is, Not, Settings
 from autotune.target import Target
 from autotune.task import Blueprint, ModelSource
+from autotune.training import usercode
 
 if TYPE_CHECKING:
     from torch import nn
 
-summary = "train a student of another size on the teacher's soft outputs and the labels"
+summary = "train a smaller or another network on the teacher's soft outputs and the labels"
 position = 10
 sections = ("student", "distill")
 needs_data = True
 needs_teacher = True
-libraries = ("torch",)
+libraries = ("torch", "torch-pruning")
+
+
+GIVEN = 0.0
+"""The share of channels removed that leaves a network as its factory built it."""
 
 
 def parameters(model: ModelSource) -> Mapping[str, tuple[Parameter, ...]]:
-    """The factory's own arguments as ``student``, and how the student is taught."""
-    student = tuple(
-        Parameter(name, type(value), value, help=f"the factory's argument {name}")
-        for name, value in model.args.items()
-    )
+    """Which network the student is, as ``student``, and how it is taught."""
     return {
-        "student": student,
+        "student": _student(model),
         "distill": (
             Parameter("temperature", float, 4.0, low=0.1, help="softens the teacher's outputs"),
             Parameter("alpha", float, 0.3, low=0, high=1, help="weight of the labels"),
@@ -54,9 +56,75 @@ def parameters(model: ModelSource) -> Mapping[str, tuple[Parameter, ...]]:
     }
 
 
+def _student(model: ModelSource) -> tuple[Parameter, ...]:
+    """The factory, the given one's own arguments, and how much of its network is left."""
+    own = _own(model)
+    return (
+        Parameter(
+            "factory",
+            str,
+            _name(model),
+            choices=_factories(model),
+            help="the task file's function that builds it; another than the given is called bare",
+        ),
+        *(
+            Parameter(name, type(value), value, help=f"the factory's argument {name}", when=own)
+            for name, value in model.args.items()
+        ),
+        Parameter(
+            "shrink",
+            float,
+            GIVEN,
+            low=0,
+            high=0.95,
+            help="share of every layer's channels removed before it learns anything",
+            when=own,
+        ),
+        Parameter(
+            "round_to",
+            int,
+            8,
+            low=1,
+            help="channels are kept in multiples of this",
+            when=AllOf((own, Not(Is("student.shrink", (GIVEN,))))),
+        ),
+    )
+
+
+def _own(model: ModelSource) -> Condition:
+    """Where the student is built by the given model's factory."""
+    return Is("student.factory", (_name(model),))
+
+
+def _name(model: ModelSource) -> str:
+    return model.factory.name if model.factory else ""
+
+
+def _factories(model: ModelSource) -> tuple[str, ...]:
+    """What the task file offers as a factory; empty, which is any word, where there is no file."""
+    found = usercode.callables(Path(model.factory.file)) if model.factory else ()
+    return tuple(dict.fromkeys((_name(model), *found))) if found else ()
+
+
 def when(model: ModelSource) -> Condition:
-    """A student exists where one of the factory's arguments differs from the given model's."""
-    return Not(AllOf(tuple(Is(f"student.{k}", (v,)) for k, v in model.args.items())))
+    """A student exists where anything about it differs from the given model.
+
+    Raises:
+        SpecError: An argument of the factory has a name that means something else here.
+    """
+    for word in _RESERVED:
+        if word in model.args:
+            raise SpecError(
+                f"the factory's argument '{word}' has the name of a word of 'student'",
+                place=f"model.args.{word}",
+                remedy=f"rename the argument: {', '.join(_RESERVED)} are taken",
+            )
+    args = tuple(Is(f"student.{name}", (value,)) for name, value in model.args.items())
+    return Not(AllOf((_own(model), *args, Is("student.shrink", (GIVEN,)))))
+
+
+_RESERVED = ("factory", "shrink", "round_to")
+"""Words of the section ``student`` that are not arguments of the factory."""
 
 
 def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection | None:
@@ -118,10 +186,9 @@ def structure(
     """
     from autotune.training import students
 
-    blueprint = Blueprint({**context.blueprint.args, **_arguments(settings)})
-    return students.fresh(blueprint, network, context, 0.0, 1), blueprint
-
-
-def _arguments(settings: Settings) -> dict[str, Scalar]:
     prefix = "student."
-    return {k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)}
+    student = {k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)}
+    args = {k: v for k, v in student.items() if k not in _RESERVED}
+    blueprint = Blueprint(args, str(student["factory"]))
+    shrink, round_to = float(student.get("shrink", GIVEN)), int(student.get("round_to", 1))
+    return students.fresh(blueprint, network, context, shrink, round_to), blueprint

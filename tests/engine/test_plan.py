@@ -188,6 +188,20 @@ def test_the_proxy_has_the_shapes_and_nothing_that_is_trained():
         assert planned(**changed).proxy.key != one.proxy.key
 
 
+def test_a_knob_that_a_point_does_not_hold_is_at_its_default():
+    said = planned(student__factory="build_model", student__shrink=0.0, distill__hint=0.0)
+    assert differing(planned(), said) == []
+
+
+def test_every_student_shares_the_teachers_logits():
+    one = planned(student__factory="build_model", student__shrink=0.5)
+    two = planned(student__factory="small", student__width=None)
+    assert set(differing(one, two)) >= {"distill", "latency"}
+    assert not {"model", "data", "teacher logits"} & set(differing(one, two))
+    settings = next(s for s in two.chain() if s.name == "distill").parameters["settings"]
+    assert [k for k in settings if k.startswith("student.")] == ["student.factory"]
+
+
 def test_where_nothing_is_trained_there_is_no_proxy():
     untouched = {"student__width": 16, "prune__structure": "none"}
     assert planned(**untouched).proxy is None

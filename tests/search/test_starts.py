@@ -58,3 +58,14 @@ def test_the_baseline_is_the_model_as_given_also_where_the_space_leaves_it_out(t
         assert point[f"student.{name}"] == value
         assert point["prune.structure"] == "none"
         assert not any(knob.startswith(("distill.", "finetune.")) for knob in point)
+
+
+def test_the_baseline_is_no_student_where_students_differ_in_every_way(tiny):
+    words = {"factory": ["build_model", "Net"], "shrink": [0, 0.5], "width": [16, 8]}
+    spec = load(tiny / "space.yaml", {f"space.student.{k}": v for k, v in words.items()})
+    points = spec.space.grid().points
+    for point in baselines(spec):
+        own = {k: v for k, v in point.items() if k.startswith("student.")}
+        wanted = {"student.factory": "build_model", "student.shrink": 0, "student.width": 16}
+        assert own == wanted
+        assert point in points

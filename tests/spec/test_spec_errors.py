@@ -22,7 +22,7 @@ CASES = {
     "parameter of a technique": ("    ratio:", "    ration:", "space.prune.ration", "unknown key 'ration'", "did you mean 'ratio'?"),
     "parameter of a backend": ("      level:", "      levels:", "space.backend.onnxruntime.levels", "unknown key 'levels'", "did you mean 'level'?"),
     "parameter of ptq": ("{samples: [32", "{sample: [32", "space.ptq.sample", "unknown key 'sample'", "did you mean 'samples'?"),
-    "argument of the factory": ("    width: [16, 8]", "    height: [16, 8]", "space.student.height", "unknown key 'height'", "known: width, depth"),
+    "argument of the factory": ("    width: [16, 8]", "    height: [16, 8]", "space.student.height", "unknown key 'height'", "known: factory, width, depth, shrink, round_to"),
     "key of a range": ("batch: [1, 8]", "batch: {low: 1, hihg: 8}", "space.batch.hihg", "unknown key 'hihg'", "did you mean 'high'?"),
     # unknown words
     "backend in a mapping": ("    onnxruntime:\n      level: [basic, all]", "    onnxruntme:", "space.backend.onnxruntme", "unknown backend 'onnxruntme'", "did you mean 'onnxruntime'?"),
@@ -108,7 +108,7 @@ CASES = {
     # words of what is not in the space
     "ptq without int8": ("[fp32, int8]", "fp32", "space.ptq", "'ptq' applies only where precision is int8, which is nowhere in this space", "give space.precision a value for which it does, or remove 'ptq'"),
     "finetune without pruning": ("  prune:\n    structure: [none, channel]\n    ratio: [0.3, 0.5]\n", "", "space.finetune", "'finetune' applies only where prune.structure is channel", "give space.prune.structure a value"),
-    "distill without a student": ("  student:\n    width: [16, 8]\n", "", "space.distill", "'distill' applies only where not (student.width is 16 and student.depth is 2)", "remove 'distill'"),
+    "distill without a student": ("  student:\n    width: [16, 8]\n", "", "space.distill", "'distill' applies only where not (student.factory is build_model and student.width is 16 and student.depth is 2 and student.shrink is 0.0)", "remove 'distill'"),
     "ratio of nothing": ("    structure: [none, channel]\n    ratio: [0.3, 0.5]\n  finetune: {epochs: 4}", "    structure: none\n    ratio: [0.3, 0.5]", "space.prune.ratio", "'prune.ratio' applies only where prune.structure is channel", "or remove 'prune.ratio'"),
     "fusion at a level without": ("level: [basic, all]", "level: basic\n      conv_fusion: [true, false]", "space.backend.onnxruntime.conv_fusion", "'backend.onnxruntime.conv_fusion' applies only where backend is onnxruntime and onnxruntime.level is extended or all", "or remove"),
     "training an ONNX model": ("  factory: task.py:build_model\n  args: {width: 16, depth: 2}\n  weights: teacher.pt", "  onnx: model.onnx", "space.student", "an ONNX model is not one", "remove it, or give the model as factory"),

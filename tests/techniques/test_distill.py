@@ -1,6 +1,7 @@
 """Distillation: how a student is made, how it is taught, and what is refused."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,12 @@ import torch
 
 from autotune import hardware
 from autotune.contracts import TechniqueContext
+from autotune.conversion import arrays
+from autotune.engine import execute, intake
+from autotune.engine.plan import Effort, plan
 from autotune.errors import StageError, TaskError
+from autotune.space import Configuration
+from autotune.store.artifacts import Store
 from autotune.target import Target
 from autotune.task import Blueprint, CodeRef, ModelSource
 from autotune.techniques import distill
@@ -32,6 +38,15 @@ def build_model(width=16):
     if width == 13:
         raise RuntimeError("thirteen")
     return nn.Linear(4, 3) if width == 5 else Net(width, 4 if width == 7 else 3)
+
+def wide():
+    return Net(3, 4)
+
+def broken():
+    raise RuntimeError("no network today")
+
+def small():
+    return nn.Sequential(nn.Linear(10, 4), nn.ReLU(), nn.Linear(4, 3))
 """
 
 
@@ -77,6 +92,7 @@ def settings(model, **changes):
         for p in parameters
     }
     words = {k.replace("__", "."): v for k, v in changes.items()}
+    found.pop("student.round_to")
     return found | {"student.width": 8, "distill.epochs": 20, "distill.lr": 0.01} | words
 
 
@@ -147,3 +163,152 @@ def test_patience_ends_a_training_that_leads_nowhere(model, context):
 def test_a_student_that_cannot_stand_in_is_told(change, width, error, words, model, context):
     with pytest.raises(error, match=words):
         change(networks.given(model), settings(model, student__width=width), context)
+
+
+@pytest.mark.parametrize(
+    ("factory", "error", "words"),
+    [
+        ("wide", StageError, r"shape \(2, 4\) for 2 samples, the given model's \(2, 3\)"),
+        ("broken", TaskError, "raised RuntimeError: no network today"),
+        ("Net", TaskError, "it is called without arguments: give them defaults"),
+        ("nn", TaskError, "not callable"),
+    ],
+)
+def test_a_factory_of_no_student_is_told(factory, error, words, model, context):
+    asked = {"student.factory": factory, "distill.epochs": 1}
+    with pytest.raises(error, match=words):
+        distill.structure(networks.given(model), asked, context)
+
+
+# ---- automatic students --------------------------------------------------------------------------
+
+
+def shrunk(model, context, share, **changes):
+    asked = settings(model, student__width=16, student__shrink=share, student__round_to=2)
+    return distill.structure(networks.given(model), asked | changes, context)[0]
+
+
+def test_a_shrunk_student_has_that_share_less_of_every_width(model, context):
+    student = shrunk(model, context, 0.5)
+    shapes = {name: tuple(p.shape) for name, p in student.named_parameters() if p.dim() == 2}
+    assert shapes == {"body.0.weight": (8, 10), "body.2.weight": (4, 8), "head.weight": (3, 4)}
+
+
+def test_a_shrunk_student_is_initialised_for_the_size_it_has(model, context):
+    """PyTorch's linear layers draw from +- 1 / sqrt(inputs): wider with fewer of them."""
+    head = shrunk(model, context, 0.5).head.weight.detach().abs()
+    assert 1 / np.sqrt(8) < head.max() <= 1 / np.sqrt(4)
+    again = shrunk(model, context, 0.5).head.weight.detach().abs()
+    other = shrunk(model, dataclasses.replace(context, seed=9), 0.5).head.weight.detach().abs()
+    assert torch.equal(head, again)
+    assert not torch.equal(head, other)
+
+
+def test_a_shrunk_student_learns_nothing_from_the_given_weights(model, context):
+    given = networks.given(model)
+    with torch.no_grad():
+        for parameter in given.parameters():
+            parameter.mul_(100)
+    asked = settings(model, student__width=16, student__shrink=0.5, student__round_to=2)
+    found = distill.structure(given, asked, context)[0].state_dict()
+    assert all(
+        torch.equal(found[k], v) for k, v in shrunk(model, context, 0.5).state_dict().items()
+    )
+
+
+def test_a_share_that_removes_nothing_is_told(model, context):
+    with pytest.raises(StageError, match=r"student.shrink 0.1: .* removed nothing"):
+        shrunk(model, context, 0.1, **{"student.round_to": 16})
+
+
+# ---- through the stages --------------------------------------------------------------------------
+
+STUDENTS = {
+    "width": {"student.width": 8},
+    "factory": {"student.factory": "small"},
+    "shrink": {"student.shrink": 0.5, "student.round_to": 4},
+}
+SMALL = """
+
+def small() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 16), nn.ReLU(),
+        nn.Linear(16, len(DIRECTIONS)),
+    )
+"""
+PARAMETERS = {"width": 707, "factory": 1299, "shrink": 707}
+
+
+@pytest.fixture(scope="module")
+def results(tiny, tmp_path_factory):
+    """For each way to a student: its plan, the folders of its stages by name; and what ran."""
+    folder = tmp_path_factory.mktemp("students")
+    shutil.copytree(tiny, folder, dirs_exist_ok=True)
+    task = folder / "task.py"
+    task.write_text(task.read_text() + SMALL)
+    model = ModelSource(
+        CodeRef(str(task), "build_model"), {"width": 16}, str(folder / "teacher.pt")
+    )
+    store = Store(folder / "store")
+    metrics = {"accuracy": {"plugin": "top1"}}
+    process = intake.start(model, CodeRef(str(task), "data"), metrics, store.root)
+    subject, _ = intake.finish(process, seed=0)
+    here = {"local": Target("local", 1, 1, None, hardware.machine())}
+    ran, found = [], {}
+    for name, student in STUDENTS.items():
+        point = POINT | student
+        planned = plan(Configuration(tuple(sorted(point.items()))), subject, here, Effort())
+        folders = {}
+        for stage in (*planned.network.chain(), *planned.proxy.inputs[0].inputs[0].chain()):
+            done = execute.run(stage, str(store.root), None, False)
+            assert done.ok, f"{name}: {done.stage}: {done.error}"
+            ran += [done.stage] if done.executed else []
+            folders[stage.name] = store.open(stage.key)
+        found[name] = folders
+    return found, ran
+
+
+POINT = {
+    "batch": 1,
+    "threads": 1,
+    "precision": "fp32",
+    "backend": "onnxruntime",
+    "distill.epochs": 20,
+    "distill.lr": 0.03,
+    "distill.hint": 0.5,
+}
+
+
+def test_every_way_makes_a_student_that_learned(results):
+    found, _ = results
+    for name, folders in found.items():
+        student, _, model = networks.load(folders["distill"])
+        assert sum(p.numel() for p in student.parameters()) == PARAMETERS[name]
+        x, y = arrays.read(folders["data"], "test"), arrays.labels(folders["data"], "test")
+        accuracy = np.mean(networks.predict(student, x, model.output).argmax(1) == y)
+        assert accuracy > 0.6, name
+
+
+def test_a_shrunk_student_is_the_one_that_its_factory_makes_at_that_width(results):
+    """Half of 16 channels, initialised from the same seed and taught the same: equal to a bit."""
+    found, _ = results
+    one, two = (networks.load(found[w]["distill"])[0].state_dict() for w in ("width", "shrink"))
+    assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_every_way_has_its_shapes_before_it_learned(results):
+    found, _ = results
+    for name, folders in found.items():
+        made, blueprint, _ = networks.load(folders["distill"])
+        shaped, same, _ = networks.load(folders["distill (untrained)"])
+        assert blueprint == same
+        one, two = made.state_dict(), shaped.state_dict()
+        assert {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in two.items()}, name
+        assert any(not torch.equal(one[k], two[k]) for k in one)
+
+
+def test_the_teacher_is_asked_once(results):
+    found, ran = results
+    assert ran.count("teacher logits") == 1
+    assert ran.count("distill") == ran.count("distill (untrained)") == len(STUDENTS)
+    assert len({folders["teacher logits"] for folders in found.values()}) == 1
