@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,47 +14,58 @@ ALLOCATIONS = ("uniform", "global", "latency", "stages")
 STAGES = ("early", "middle", "late")
 
 
-def even(sizes: Sequence[int], ratios: Sequence[float], steps: Sequence[int]) -> list[int]:
-    """What is kept of ``sizes`` where each loses its own ratio: rounded down to its step.
+@dataclass(frozen=True)
+class Room:
+    """The numbers of channels that a group may have.
 
-    At least one step stays, and a group smaller than its step stays whole.
+    Attributes:
+        size: How many it has.
+        step: It keeps a multiple of this, or all of them.
+        least: It keeps at least so many, a multiple of ``step``, where it has more.
     """
-    wanted = (math.floor(s * (1 - r) + 1e-9) for s, r in zip(sizes, ratios, strict=True))
+
+    size: int
+    step: int = 1
+    least: int = 1
+
+    def fit(self, wanted: int) -> int:
+        """The most that are allowed and not more than ``wanted``, if there are such."""
+        if wanted >= self.size:
+            return self.size
+        return min(self.size, max(self.least, wanted // self.step * self.step))
+
+
+def even(rooms: Sequence[Room], ratios: Sequence[float]) -> list[int]:
+    """What each group keeps where each loses its own ratio, rounded down."""
     return [
-        size if count == size else min(size, max(step, count // step * step))
-        for size, count, step in zip(sizes, wanted, steps, strict=True)
+        room.fit(math.floor(room.size * (1 - ratio) + 1e-9))
+        for room, ratio in zip(rooms, ratios, strict=True)
     ]
 
 
-def ranked(
-    scores: Sequence[Tensor], ways: Sequence[int], keep: int, steps: Sequence[int]
-) -> list[int]:
-    """What each group keeps where its channels are ranked with all others'.
+def ranked(scores: Sequence[Tensor], rooms: Sequence[Room], keep: int) -> list[int]:
+    """What each group keeps where its channels are ranked with all others', rounded to the nearest.
 
     No group keeps less than half of the share that stays of all: a ranking alone would take some
     layers away but for one step, and the network would not recover.
 
     Args:
-        scores: For every group, one for each of its channels (each of its ways, where it has more
-            than one: they go together), higher is better.
-        ways: How many channels go with one score, by group.
+        scores: For every group, one for each of its channels, higher is better; or one for as
+            many that can only go together, and then each for the same number.
+        rooms: The groups' sizes and what they may become.
         keep: How many channels stay in all of them together, before rounding.
-        steps: Each group keeps a multiple of its step (to the nearest), and at least one.
     """
     import torch
 
-    sizes = [len(s) * way for s, way in zip(scores, ways, strict=True)]
-    safe = [_safe(s, keep / sum(sizes) / 2) for s in scores]
+    ways = [room.size // len(s) for s, room in zip(scores, rooms, strict=True)]
+    share = keep / sum(room.size for room in rooms)
     groups = torch.cat([torch.full((len(s),), i) for i, s in enumerate(scores)])
     widths = torch.tensor(ways)[groups]
-    best = torch.cat(safe).argsort(descending=True, stable=True)
+    best = torch.cat([_safe(s, share / 2) for s in scores]).argsort(descending=True, stable=True)
     staying = best[widths[best].cumsum(0) <= keep]
     counts = torch.zeros(len(scores), dtype=torch.long)
     counts.index_add_(0, groups[staying], widths[staying])
-    return [
-        size if count == size else min(size, max(step, round(count / step) * step))
-        for size, count, step in zip(sizes, counts.tolist(), steps, strict=True)
-    ]
+    return [r.fit(c + r.step // 2) for r, c in zip(rooms, counts.tolist(), strict=True)]
 
 
 def _safe(scores: Tensor, share: float) -> Tensor:

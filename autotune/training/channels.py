@@ -52,9 +52,14 @@ class Group:
     ways: int
     third: int
 
-    def step(self, round_to: int) -> int:
-        """What the number of channels must be a multiple of."""
-        return math.lcm(round_to, self.ways)
+    def room(self, size: int, round_to: int) -> allocation.Room:
+        """What may become of ``size`` channels.
+
+        Each of several ways keeps two of them, as a grouped convolution with one channel a group
+        would be a depthwise one, whose channels hang together otherwise.
+        """
+        step = math.lcm(round_to, self.ways)
+        return allocation.Room(size, step, max(step, 2 * self.ways if self.ways > 1 else 1))
 
 
 def remove(network: nn.Module, inputs: tuple[Tensor, ...], ratio: float, round_to: int) -> None:
@@ -104,17 +109,17 @@ def cut(
     """
     graph, groups = _groups(network, inputs)
     scores = [_folded(group, score) for group in groups]
-    steps = [group.step(wish.round_to) for group in groups]
     if wish.allocation in ("global", "latency"):
         ranked = scores
         if wish.allocation == "latency":
             took = clock.layers_ms(network, inputs)
             ranked = [s / _saved_ms(g, graph, took) for s, g in zip(scores, groups, strict=True)]
         keep = math.floor(sum(initial) * (1 - wish.ratios[0] * progress) + 1e-9)
-        kept = allocation.ranked(ranked, [g.ways for g in groups], keep, steps)
+        kept = allocation.ranked(ranked, [g.room(g.size, wish.round_to) for g in groups], keep)
     else:
         due = [wish.ratios[group.third] * progress for group in groups]
-        kept = allocation.even(initial, due, steps)
+        rooms = [g.room(size, wish.round_to) for g, size in zip(groups, initial, strict=True)]
+        kept = allocation.even(rooms, due)
     removed = [
         (number, _least(scores[number], group.ways, (group.size - kept[number]) // group.ways))
         for number, group in enumerate(groups)
@@ -134,6 +139,9 @@ def _groups(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Any, list[G
     """The graph and every group that may lose channels, always in the same order.
 
     The network's outputs keep their width, and so does what attention projects to its heads.
+
+    Raises:
+        StageError: The network cannot be traced, or the trace loses channels on their way.
     """
     from torch import nn
 
@@ -150,6 +158,7 @@ def _groups(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Any, list[G
         if any(isinstance(m, nn.MultiheadAttention) for m in makers):
             found = _from_reader(graph, found)
         if found is not None and ran:
+            dependencies.check(graph, found)
             third = allocation.third(sum(ran) / len(ran), len(order))
             groups.append(Group(found, len(found[0].idxs), _ways(graph, members), third))
     return graph, groups

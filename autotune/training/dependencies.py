@@ -19,8 +19,12 @@ def trace(network: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
     Raises:
         StageError: The network cannot be traced; the message names the innermost such module.
     """
+    import torch
+
+    with named(network.eval(), "with gradients on,"), torch.enable_grad():
+        network(*inputs)
     try:
-        return _graph(network.eval(), inputs)
+        return _graph(network, inputs)
     except Exception as error:  # the edge to torch-pruning, which runs the user's code
         raise StageError(
             f"torch-pruning cannot trace {_untraceable(network, inputs)}: {_first(error)}; a module"
@@ -42,10 +46,23 @@ def _graph(network: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
     return graph
 
 
-def loose(network: nn.Module, graph: Any) -> list[str]:
-    """The convolutions and linear layers that are not in the graph: cut off from the output."""
-    layers = ((n, m) for n, m in network.named_modules() if isinstance(m, _layers()))
-    return [name for name, module in layers if module not in graph.module2node]
+def check(graph: Any, group: Any) -> None:
+    """That the channels of ``group`` are ones that its layers have.
+
+    Raises:
+        StageError: The trace lost its way at a reshape; the message names the layers around it.
+    """
+    for item in group:
+        layer, handler = item.dep.target.module, item.dep.handler
+        if isinstance(layer, _layers()):
+            out = graph.is_out_channel_pruning_fn(handler)
+            width = graph.get_out_channels(layer) if out else graph.get_in_channels(layer)
+            if max(item.idxs) >= width:
+                root = group[0].dep.target.name
+                raise StageError(
+                    f"torch-pruning cannot follow the channels of {root} to {item.dep.target.name}:"
+                    " a reshape between them fixes a size; flatten, or take it from x.shape"
+                )
 
 
 @contextmanager

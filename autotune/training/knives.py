@@ -69,7 +69,8 @@ def of_fours(tell: Callable[[str], None]) -> Knife:
     def cut(network: nn.Module, progress: float) -> None:
         skipped = sparsity.two_of_four(network)
         if skipped:
-            tell(f"2:4 left these as they are, their inputs are no multiple of 4: {skipped}")
+            named = ", ".join(skipped)
+            tell(f"2:4 left these as they are, their inputs are no multiple of 4: {named}")
 
     return Knife(cut, _nothing)
 
