@@ -193,12 +193,12 @@ def _knife(
 ) -> Knife:
     from autotune.training import channels, knives
 
-    structure = settings["prune.structure"]
-    if structure == "2:4":
+    kind = settings["prune.structure"]
+    if kind == "2:4":
         return knives.of_fours(context.report)
-    if structure == "unstructured":
+    if kind == "unstructured":
         return knives.of_weights(context, float(settings["prune.ratio"]), criterion)
-    if structure == "head":
+    if kind == "head":
         attribute, ratio = str(settings["prune.heads"]), float(settings["prune.ratio"])
         return knives.of_heads(network, context, attribute, ratio, criterion)
     allocation = str(settings["prune.allocation"])

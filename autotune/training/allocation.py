@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-ALLOCATIONS = ("uniform", "global", "latency", "stages")
-STAGES = ("early", "middle", "late")
-
 
 @dataclass(frozen=True)
 class Room:

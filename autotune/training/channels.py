@@ -26,7 +26,8 @@ class Wish:
     Attributes:
         ratios: The share that goes of the layers that run in the first, the second and the last
             third of the network; three equal ones where layers are ranked together.
-        allocation: One of ``allocation.ALLOCATIONS``.
+        allocation: uniform and stages: each layer by its ratio; global: the channels of all layers
+            ranked together; latency: the same, by importance per millisecond that one saves.
         round_to: Channels are kept in multiples of this.
     """
 

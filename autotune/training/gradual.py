@@ -14,8 +14,6 @@ from autotune.training import checkpoint, loop
 if TYPE_CHECKING:
     from torch import nn
 
-SCHEDULES = ("cubic", "linear")
-
 
 @dataclass(frozen=True)
 class Knife:

@@ -13,7 +13,6 @@ from autotune.errors import StageError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CRITERIA = ("magnitude", "taylor", "lamp", "random")
 BATCHES = 4
 BATCH = 64
 

@@ -75,7 +75,7 @@ def test_a_transformer_keeps_its_heads_and_loses_the_rest():
     assert outputs(network).shape == (7, 3)
 
 
-@pytest.mark.parametrize("criterion", importance.CRITERIA)
+@pytest.mark.parametrize("criterion", ["magnitude", "taylor", "lamp", "random"])
 @pytest.mark.parametrize("make", [residual, reader])
 def test_every_criterion_makes_the_same_shapes_and_chance_hangs_on_the_seed(
     criterion, make, tmp_path
