@@ -14,7 +14,7 @@ from autotune.contracts import Parameter, Rejection
 from autotune.conversion import export, simplify
 from autotune.conversion.openvino_models import FILE, compressed, quantized
 from autotune.hardware import bf16_kernels
-from autotune.space import Is, Not, Settings
+from autotune.space import Is, Settings
 from autotune.target import Machine, Target
 from autotune.task import ModelSource
 
@@ -44,7 +44,6 @@ def parameters() -> tuple[Parameter, ...]:
             "latency",
             choices=("latency", "throughput"),
             help="latency: one stream on all threads; throughput: a stream on each thread",
-            when=Not(Is("threads", (1,))),  # which are one stream either way
         ),
         Parameter(
             "execution_mode",
@@ -74,6 +73,8 @@ def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection 
     if settings.get("openvino.execution_mode") == "performance" and not bf16_kernels(machine):
         reason = f"{machine.cpu} has no bf16 instructions, so both execution modes are one"
         return Rejection("not on this target", reason)
+    if settings.get("openvino.hint") == "throughput" and settings.get("threads") == 1:
+        return Rejection("never", "on one thread there is one stream: both hints are the same")
     if precision == "int8" and settings.get("ptq.method") == "entropy":
         return Rejection("never", "openvino (NNCF) has no entropy calibration")
     if precision == "int8_dynamic" and not _dynamic(machine):
@@ -160,9 +161,11 @@ class _Session:
         dynamic = bool(self._compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE"))
         operators: Counter[str] = Counter()
         kernels: Counter[str] = Counter()
+        precisions: Counter[str] = Counter()
         for node in self._compiled.get_runtime_model().get_ordered_ops():
             kind = _told(node, "layerType")
             operators[kind] += 1
+            precisions[_told(node, "runtimePrecision")] += 1
             if kind in _HEAVY:
                 kernels[_precision(node, dynamic)] += 1
         return {
@@ -171,6 +174,7 @@ class _Session:
             "streams": self._compiled.get_property("NUM_STREAMS"),
             "kernels": dict(kernels),
             "operators": dict(operators.most_common()),
+            "precisions": dict(precisions.most_common()),
         }
 
 

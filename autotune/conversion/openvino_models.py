@@ -178,6 +178,7 @@ _HEAVY = (*CONVOLUTIONS, "MatMul")
 def _parameters(method: str, granularity: str) -> Any:
     from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters,
+        AdvancedSmoothQuantParameters,
         QuantizationParameters,
     )
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
@@ -186,7 +187,10 @@ def _parameters(method: str, granularity: str) -> Any:
         "minmax": RangeEstimatorParametersSet.MEAN_MINMAX,
         "percentile": RangeEstimatorParametersSet.MEAN_QUANTILE,
     }
+    # Smoothing multiplies each channel. Where that follows a mean over places, the CPU plug-in
+    # (2026.4) fuses the two and takes other channels' factors, depending on the batch.
     return AdvancedQuantizationParameters(
+        smooth_quant_alphas=AdvancedSmoothQuantParameters(convolution=-1, matmul=-1),
         activations_range_estimator_params=ranges[method],
         weights_quantization_params=QuantizationParameters(per_channel=granularity == "channel"),
     )
