@@ -172,6 +172,9 @@ def test_a_small_layer_is_left_whole_and_nothing_asked_takes_nothing():
 # ---- what stands in the way ----------------------------------------------------------------------
 
 
+SMALL = (X[0][:, :, :4, :4],)
+
+
 class Inner(nn.Module):
     """A layer in a module of its own, whose forward is given."""
 
@@ -189,33 +192,33 @@ def around(forward):
         nn.Conv2d(1, 4, 3),
         nn.Sequential(nn.ReLU(), Inner(forward)),
         nn.Flatten(),
-        nn.Linear(144, 3),
+        nn.Linear(16, 3),
     )
 
 
 def test_a_module_that_cannot_be_traced_is_named():
     network = around(lambda layer, x: torch.from_numpy(layer(x).numpy() * 2))
     with pytest.raises(StageError, match=r"gradients on, 1.1 \(Inner\) fails: .*numpy\(\)"):
-        channels.remove(network, X, 0.5, 1)
+        channels.remove(network, SMALL, 0.5, 1)
 
 
 def test_a_layer_that_is_cut_off_is_named():
     network = nn.Sequential(around(lambda layer, x: layer(x)), nn.Identity())
     network[1].forward = torch.Tensor.detach
     with pytest.raises(StageError, match=r"cannot trace .*connected to its output by gradients"):
-        channels.remove(network, X, 0.5, 1)
+        channels.remove(network, SMALL, 0.5, 1)
 
 
 def test_a_module_that_fixes_a_width_is_named():
-    network = around(lambda layer, x: layer(x).reshape(-1, 4, 36).reshape(-1, 4, 6, 6))
+    network = around(lambda layer, x: layer(x).reshape(-1, 4, 4).reshape(-1, 4, 2, 2))
     with pytest.raises(StageError, match=r"channels of 1.1.layer .* to 3 .*fixes a size"):
-        channels.remove(network, X, 0.5, 1)
+        channels.remove(network, SMALL, 0.5, 1)
 
 
 def test_a_module_that_fails_with_fewer_channels_is_named():
     network = around(lambda layer, x: layer(x) * torch.ones(1, 4, 1, 1))
     with pytest.raises(StageError, match=r"with fewer channels 1.1 \(Inner\) fails: The size"):
-        channels.remove(network, X, 0.5, 1)
+        channels.remove(network, SMALL, 0.5, 1)
 
 
 def test_a_ratio_that_removes_nothing_is_refused():
