@@ -220,9 +220,9 @@ def _structure(configuration: Configuration, subject: Subject) -> Stage | None:
     for name, technique in _techniques(configuration, subject.model):
         settings = _settings(technique, configuration, subject.model, technique.sections)
         shapes = technique.shapes(settings)
+        trained = trained or technique.trains(settings)
         if shapes is None and trained:
             return None
-        trained = trained or technique.trains(settings)
         if shapes != ():
             wanted = technique.sections if shapes is None else shapes
             inputs = [network, subject.data] if technique.needs_data else [network]
