@@ -1,0 +1,207 @@
+"""The Server scenario: requests come at random and do not wait for answers (section 3)."""
+
+from __future__ import annotations
+
+import math
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotune.measure.batcher import Batcher, assemble
+from autotune.measure.loop import RACING_CALLS, _collector_off
+
+if TYPE_CHECKING:
+    from autotune.contracts import Arrays
+
+Run = Callable[["Arrays"], object]
+Times = NDArray[np.int64]
+_Notes = list[tuple[int, int, int]]
+
+_SPIN_NS = 1_000_000
+"""Sleeping ends so long before it is time: the kernel wakes a process late, not early."""
+
+
+def wait_until(moment_ns: int) -> None:
+    """Wait until ``time.perf_counter_ns`` says ``moment_ns``: asleep first, then on the watch."""
+    clock = time.perf_counter_ns
+    left = moment_ns - clock()
+    if left > _SPIN_NS:
+        time.sleep((left - _SPIN_NS) / 1e9)
+    while clock() < moment_ns:
+        pass
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time in ns, and how to let it pass; tests bring a virtual one."""
+
+    now: Callable[[], int] = time.perf_counter_ns
+    wait_until: Callable[[int], None] = wait_until
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """End as soon as more than ``allowed`` latencies are above ``above_ms``."""
+
+    above_ms: float
+    allowed: int
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked of the server.
+
+    Attributes:
+        rate_per_s: Requests per second, on average.
+        requests: The most that are sent.
+        seconds: How long they are sent; those sent are still answered afterwards.
+        seed: Of their arrivals.
+        give_up: When the answer is known early; None: every request is answered.
+
+    Raises:
+        ValueError: A rate, a count or a time that is not above zero.
+    """
+
+    rate_per_s: float
+    requests: int
+    seconds: float = math.inf
+    seed: int = 0
+    give_up: GiveUp | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate_per_s < math.inf:
+            raise ValueError(f"rate_per_s is a number above 0, not {self.rate_per_s}")
+        if self.requests < 1:
+            raise ValueError(f"requests is 1 or more, not {self.requests}")
+        if not self.seconds > 0:
+            raise ValueError(f"seconds is above 0, not {self.seconds}")
+
+
+@dataclass(frozen=True, eq=False)
+class ServerRun:
+    """What the requests saw.
+
+    Attributes:
+        latencies_ns: From the scheduled arrival to the answer, in order of arrival, shape (n,).
+        batch_sizes: Requests in each batch, in order, shape (batches,).
+        late_ns: How much later than it could a batch began, the instrument's own fault and charged
+            to the latencies nevertheless, shape (batches,).
+        unanswered: Requests that had arrived and were not answered when the run gave up.
+        idle_share: The share of time in which no batch could go; near 0 the server cannot keep up.
+        seconds: Wall time.
+    """
+
+    latencies_ns: Times
+    batch_sizes: Times
+    late_ns: Times
+    unanswered: int
+    idle_share: float
+    seconds: float
+
+    def facts(self) -> Mapping[str, Any]:
+        """All but the samples, as JSON values."""
+        return {
+            "answered": len(self.latencies_ns),
+            "unanswered": self.unanswered,
+            "mean_batch": float(self.batch_sizes.mean()),
+            "late_p99_ms": float(np.quantile(self.late_ns, 0.99)) / 1e6,
+            "idle_share": self.idle_share,
+            "serving_seconds": self.seconds,
+        }
+
+
+def serve(
+    run: Run, samples: Sequence[Arrays], batcher: Batcher, load: Load, clock: Clock | None = None
+) -> ServerRun:
+    """Serve Poisson arrivals through the batcher, one batch at a time.
+
+    The schedule is drawn beforehand and one thread both knows it and serves. A request counts as
+    arrived at its scheduled time, however busy the server is then, so a stall is charged to all
+    whom it delays (no coordinated omission). Putting a batch together is part of its service.
+
+    Args:
+        run: Answers a batch, host to host; blocks until it is done. It is warm already.
+        samples: Real samples that the requests rotate over: by input name, of shape (1, ...).
+        batcher: Which requests go together.
+        load: How many requests come, and how fast.
+        clock: The wall clock, unless a test brings another.
+
+    Raises:
+        ValueError: There are no samples.
+    """
+    if not samples:
+        raise ValueError("a server needs samples to serve: got none")
+    clock = clock or Clock()
+    offsets = schedule(load)
+    with _collector_off():
+        begin = clock.now()
+        arrivals: list[int] = (begin + offsets).tolist()
+        notes = _serve(run, samples, batcher, arrivals, load.give_up, clock)
+        seconds = (clock.now() - begin) / 1e9
+    return _told(batcher, arrivals, notes, seconds)
+
+
+def schedule(load: Load) -> Times:
+    """When the requests arrive, in ns from the start; the first one does after an interval too.
+
+    The intervals of a Poisson process are independent and exponential. Loads that differ in their
+    rate alone have the same arrivals on another scale (common random numbers: Law, Simulation
+    Modeling and Analysis, section 11.2), so comparing them is not left to luck.
+    """
+    rng = np.random.default_rng(load.seed)
+    offsets = np.cumsum(rng.exponential(1.0, size=load.requests)) / load.rate_per_s
+    sent = max(1, int(np.searchsorted(offsets, load.seconds, side="right")))
+    return np.rint(offsets[:sent] * 1e9).astype(np.int64)
+
+
+def _serve(
+    run: Run,
+    samples: Sequence[Arrays],
+    batcher: Batcher,
+    arrivals: list[int],
+    give_up: GiveUp | None,
+    clock: Clock,
+) -> _Notes:
+    """The loop: when each batch began and ended and its size; all arithmetic comes afterwards."""
+    now = clock.now
+    notes: _Notes = []
+    first = above = 0
+    while first < len(arrivals):
+        ready = batcher.ready_ns(arrivals, first)
+        start = now()
+        while start < ready:
+            clock.wait_until(ready)
+            start = now()
+        size = batcher.size(arrivals, first, start)
+        run(assemble(samples, first, size))
+        end = now()
+        notes.append((start, end, size))
+        if give_up is not None:
+            oldest = end - round(give_up.above_ms * 1e6)
+            above += bisect_left(arrivals, oldest, first, first + size) - first
+            if above > give_up.allowed and first + size >= RACING_CALLS:
+                break
+        first += size
+    return notes
+
+
+def _told(batcher: Batcher, arrivals: list[int], notes: _Notes, seconds: float) -> ServerRun:
+    starts, ends, sizes = np.array(notes, dtype=np.int64).T
+    answered = int(sizes.sum())
+    firsts = (np.cumsum(sizes) - sizes).tolist()
+    ready = np.array([batcher.ready_ns(arrivals, first) for first in firsts])
+    free = np.concatenate([ready[:1], ends[:-1]])  # before the first request nobody waits
+    elapsed = int(ends[-1] - ready[0])
+    return ServerRun(
+        latencies_ns=np.repeat(ends, sizes) - np.array(arrivals[:answered]),
+        batch_sizes=sizes,
+        late_ns=starts - np.maximum(ready, free),
+        unanswered=bisect_right(arrivals, int(ends[-1])) - answered,
+        idle_share=float(np.maximum(ready - free, 0).sum()) / max(1, elapsed),
+        seconds=seconds,
+    )
