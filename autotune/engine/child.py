@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +55,10 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
 
     from autotune import plugins
     from autotune.conversion import arrays
-    from autotune.measure import loop, memory, statistics
+    from autotune.measure import loop, memory, reference, statistics
 
+    kept = Path(request["reference"])
+    watch = reference.watch(kept)
     batch, threads = int(request["batch"]), int(request["threads"])
     x = arrays.read(Path(request["data"]), "test", limit=INPUTS * batch)
     count = max(16, min(INPUTS, len(next(iter(x.values()))) // batch))
@@ -70,13 +71,12 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
     with backend.open(Path(request["artifact"]), request["settings"], batch, threads) as session:
         run = session.run
         load_s = time.perf_counter() - start
-        timing = _undisturbed(
-            lambda: loop.time_calls(
-                lambda i: run(inputs[i % count]), settings=_settings(request["effort"])
-            )
+        timing = loop.time_calls(
+            lambda i: run(inputs[i % count]), settings=_settings(request["effort"]), watch=watch
         )
     peak = max(0, memory.peak_rss_bytes() - before)
     np.save(request["samples"], timing.samples_ns)
+    reference.remember(kept, [block.beside.after_ms for block in timing.blocks if block.beside])
     columns = statistics.latency_columns(timing.samples_ns, batch)
     return {
         "columns": {
@@ -85,26 +85,17 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
             "load_seconds": {"value": load_s + timing.first_call_ns / 1e9},
         },
         **timing.facts(),
-        "noisy": _noisy(timing),
+        "noisy": timing.noisy or not _consistent(timing),
         "cores": list(request["cores"]),
     }
 
 
-def _undisturbed(measure: Callable[[], Timing]) -> Timing:
-    """The measurement, or a second one where something else had the lane during the first."""
-    first = measure()
-    if not _noisy(first):
-        return first
-    second = measure()
-    return min((first, second), key=lambda timing: float(timing.samples_ns.mean()))
-
-
-def _noisy(timing: Timing) -> bool:
-    """Whether batch over p50 and samples per second disagree (measurement.md, section 5)."""
+def _consistent(timing: Timing) -> bool:
+    """Whether batch over p50 and samples per second agree (measurement.md, section 5)."""
     import numpy as np
 
     samples = timing.samples_ns
-    return bool(samples.mean() > CONSISTENT * np.median(samples))
+    return bool(samples.mean() <= CONSISTENT * np.median(samples))
 
 
 def _settings(effort: dict[str, Any]) -> Any:

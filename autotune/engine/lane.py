@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from autotune.contracts import StageContext
 from autotune.errors import StageError
-from autotune.hardware import lane
+from autotune.hardware import lane, machine
 from autotune.target import Machine, Target
+from autotune.version import __version__
 
 SAMPLES = "samples.npy"
 
@@ -45,6 +48,7 @@ def measure(context: StageContext, cores: tuple[int, ...]) -> Mapping[str, Any]:
                 "data": str(context.inputs[1]),
                 "samples": str(context.out / SAMPLES),
                 "answer": str(answer),
+                "reference": str(_reference(cores)),
             }
         )
     )
@@ -57,6 +61,14 @@ def measure(context: StageContext, cores: tuple[int, ...]) -> Mapping[str, Any]:
     if "error" in result:
         raise StageError(result["error"])
     return result
+
+
+def _reference(cores: tuple[int, ...]) -> Path:
+    """Where measurements on these cores keep how fast the machine is when nothing disturbs it."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    about = [__version__, machine().cpu, list(cores), boot.read_text() if boot.exists() else ""]
+    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"autotune-reference-{os.getuid()}" / f"{name}.json"
 
 
 def _child(request: Path, threads: int, timeout_s: float) -> tuple[int, str]:

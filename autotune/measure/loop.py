@@ -5,18 +5,16 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autotune.measure import statistics
-
-Call = Callable[[int], object]
-Samples = NDArray[np.int64]
+from autotune.measure.blocks import Block, Call, Samples, clean, facts, take, usable, watched
+from autotune.measure.reference import Watch
 
 LEAST_OVERHEADS = 20
 """A latency below so many readings of the clock is timed in groups of calls."""
@@ -24,7 +22,13 @@ AGREEMENT = 0.02
 """Warm-up ends when the medians of two consecutive windows differ by no more than this share."""
 RACING_CALLS = 30
 """A race is not decided on fewer samples."""
+CLEARLY = 1.1
+"""A race is lost before the warm-up has ended where the p50 is surely above so many limits."""
+BLOCK_S = 0.25
+"""No block of samples lasts much longer, so that little is lost where it was disturbed."""
 _WINDOW_S = 0.05
+_GLANCE_S = 0.04
+_MOST = 100_000
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,12 @@ class LoopSettings:
         min_calls: The fewest samples.
         min_s: The fewest seconds of samples.
         max_s: No call starts that would end after so many seconds of measuring, but for the first.
+            What disturbed blocks took does not count, up to as many seconds again.
         precision: Half the p50's 95 % interval over the p50 at which the samples are enough.
         give_up_above_ms: Stop once the p50 is surely above this; None: never.
+        tail_below_ms: A median not above it is measured on until the p99 has an upper bound, for
+            ``tail_max_s`` at most; None: the p99 is what it is.
+        tail_max_s: See there.
     """
 
     warmup_calls: int = 10
@@ -66,6 +74,8 @@ class Timing:
         precise: Whether the p50's interval is as narrow as was asked for.
         gave_up: Whether the race was lost.
         seconds: Wall time of it all.
+        blocks: Every block taken, those that were taken again included.
+        noisy: Whether the samples are of disturbed blocks, because too few others could be had.
     """
 
     samples_ns: Samples
@@ -77,6 +87,8 @@ class Timing:
     precise: bool
     gave_up: bool
     seconds: float
+    blocks: tuple[Block, ...] = ()
+    noisy: bool = False
 
     def facts(self) -> Mapping[str, Any]:
         """All but the samples, as JSON values."""
@@ -90,26 +102,45 @@ class Timing:
             "precise": self.precise,
             "gave_up": self.gave_up,
             "measuring_seconds": self.seconds,
+            "noisy": self.noisy,
+            **facts(self.blocks, noisy=self.noisy),
         }
 
 
-def time_calls(call: Call, *, settings: LoopSettings) -> Timing:
+def time_calls(call: Call, *, settings: LoopSettings, watch: Watch | None = None) -> Timing:
     """Time ``call`` until its p50 is known well enough, or its time is up.
 
     Args:
         call: Handles request ``i`` and blocks until it is done. ``i`` counts up from 0; the caller
             rotates 16 distinct inputs or more.
         settings: When to stop.
+        watch: Tells disturbed blocks, which are taken again; None: no block is looked at.
     """
     with _collector_off():
         begin = time.perf_counter_ns()
         overhead = clock_overhead_ns()
-        first = int(_block(call, 0, 1, 1, 0)[0])
-        typical, done, stable = _warm_up(call, settings)
-        group = max(1, math.ceil(LEAST_OVERHEADS * overhead / typical))
-        samples, precise, gave_up = _measure(call, 1 + done, typical, group, settings)
+        first = int(take(call, 0, 1, 1, 0)[0])
+        lost, done = _race(call, settings, watch)
+        typical, more, stable = (1.0, 0, False) if lost else _warm_up(call, 1 + done, settings)
+        done += more
+        group = max(1, math.ceil(LEAST_OVERHEADS * overhead / typical)) if not lost else 1
+        blocks = lost or _measure(call, 1 + done, typical, group, settings, watch)
         seconds = (time.perf_counter_ns() - begin) / 1e9
-    return Timing(samples, first, done, overhead, group, stable, precise, gave_up, seconds)
+    samples, noisy = usable(blocks, settings.min_calls)
+    precise, gave_up = _decided(samples, settings)
+    return Timing(
+        samples,
+        first,
+        done,
+        overhead,
+        group,
+        stable,
+        precise,
+        gave_up or bool(lost),
+        seconds,
+        blocks,
+        noisy,
+    )
 
 
 def clock_overhead_ns() -> int:
@@ -118,14 +149,14 @@ def clock_overhead_ns() -> int:
     return max(1, round(float(np.median([-(clock() - clock()) for _ in range(1001)]))))
 
 
-def _warm_up(call: Call, settings: LoopSettings) -> tuple[float, int, bool]:
+def _warm_up(call: Call, start: int, settings: LoopSettings) -> tuple[float, int, bool]:
     """Call until two windows agree: the last one's median in ns, the calls made, if they agree."""
     deadline = time.perf_counter_ns() + round(settings.warmup_max_s * 1e9)
     calls = max(1, math.ceil(settings.warmup_calls / 2))
     before = 0.0
     done = 0
     while True:
-        window = _block(call, 1 + done, calls, 1, deadline)
+        window = take(call, start + done, calls, 1, deadline)
         done += len(window)
         typical = max(1.0, float(np.median(window)))
         complete = len(window) == calls and float(window.sum()) >= _WINDOW_S * 1e9
@@ -137,48 +168,87 @@ def _warm_up(call: Call, settings: LoopSettings) -> tuple[float, int, bool]:
         calls = max(calls, math.ceil(1.2 * _WINDOW_S * 1e9 / typical))
 
 
-def _measure(
-    call: Call, start: int, typical: float, group: int, settings: LoopSettings
-) -> tuple[Samples, bool, bool]:
-    """Blocks of samples until they decide: the samples, if they are precise, if they lost."""
+def _race(call: Call, settings: LoopSettings, watch: Watch | None) -> tuple[tuple[Block, ...], int]:
+    """A race that is clearly lost after 50 ms of warm-up and 30 calls: its block, if it is.
+
+    Returns:
+        The block, or nothing where the race is open; and the calls made.
+    """
+    limit = settings.give_up_above_ms
+    if limit is None:
+        return (), 0
     begin = time.perf_counter_ns()
-    deadline = begin + round(settings.max_s * 1e9)
+    warm = take(call, 1, _MOST, 1, begin + round(_GLANCE_S * 1e9))
+    if float(np.median(warm)) * RACING_CALLS > settings.max_s * 1e9:
+        return (), len(warm)
+    before = watch.look() if watch else 0.0
+    forever = begin + round(1e9 * (settings.warmup_max_s + settings.max_s))
+    block, _ = watched(call, 1 + len(warm), RACING_CALLS, 1, forever, watch, before)
+    done = len(warm) + len(block.samples)
+    p50 = statistics.quantile(block.samples / 1e6, 0.5)
+    surely = p50.low is not None and p50.low > CLEARLY * limit
+    lost = surely and len(block.samples) >= RACING_CALLS and not block.disturbed
+    return ((block,) if lost else ()), done
+
+
+def _measure(
+    call: Call,
+    start: int,
+    typical: float,
+    group: int,
+    settings: LoopSettings,
+    watch: Watch | None,
+) -> tuple[Block, ...]:
+    """Blocks of samples until they decide; time lost to disturbed ones is given back, for a while.
+
+    ``start`` is the first request, ``typical`` what a call takes, in ns.
+    """
     wanted = settings.tail_below_ms
     tailed = wanted is not None and typical / 1e6 <= wanted
-    if tailed:
-        deadline = begin + round(settings.tail_max_s * 1e9)
-    blocks: list[Samples] = []
-    precise = gave_up = False
-    for size in _block_sizes(settings):
-        if blocks and typical * group < _WINDOW_S * 1e9:
-            call(start)  # not timed: the statistics below left the caches cold
-            start += 1
-        block = _block(call, start, size, group, deadline)
-        blocks.append(block)
-        start += len(block) * group
-        samples = np.concatenate(blocks)
-        precise, gave_up = _decided(samples, settings)
-        enough = (
-            len(samples) >= settings.min_calls
-            and time.perf_counter_ns() - begin >= settings.min_s * 1e9
-        )
-        now = time.perf_counter_ns()
-        spent = len(block) < size or now + typical * group > deadline
-        told = not tailed or statistics.quantile(samples / 1e6, 0.99).high is not None
-        done = (precise and enough) or now - begin >= settings.max_s * 1e9
-        if gave_up or spent or (told and done):
-            break
-    return samples, precise, gave_up
-
-
-def _block_sizes(settings: LoopSettings) -> Iterator[int]:
-    """Half as many samples again each time, so that looking at them costs little."""
-    size = max(1, min(RACING_CALLS, settings.min_calls))
-    total = 0
+    limit_ns = round((settings.tail_max_s if tailed else settings.max_s) * 1e9)
+    begin = time.perf_counter_ns()
+    lost_ns = 0
+    blocks: list[Block] = []
+    before = watch.look() if watch else 0.0
     while True:
-        yield size
-        total += size
-        size = max(size, total // 2)
+        opened = time.perf_counter_ns()
+        size = _size(blocks, typical * group, settings)
+        if (blocks or watch) and typical * group < _WINDOW_S * 1e9:
+            call(start)  # not timed: what went on before left the caches cold
+            start += 1
+        end = begin + limit_ns + lost_ns
+        block, before = watched(call, start, size, group, end, watch, before)
+        start += len(block.samples) * group
+        now = time.perf_counter_ns()
+        again = block.disturbed and lost_ns + now - opened <= settings.max_s * 1e9
+        blocks.append(replace(block, again=again))
+        lost_ns += now - opened if again else 0
+        spent_ns = now - begin - lost_ns
+        cut = len(block.samples) < size and not again
+        if (
+            cut
+            or spent_ns + typical * group > limit_ns
+            or _done(blocks, spent_ns, tailed, settings)
+        ):
+            return tuple(blocks)
+
+
+def _done(blocks: Sequence[Block], spent_ns: int, tailed: bool, settings: LoopSettings) -> bool:
+    """Whether the undisturbed samples decide, after so much time spent on them."""
+    calm = clean(blocks)
+    if not len(calm):
+        return False
+    precise, gave_up = _decided(calm, settings)
+    enough = len(calm) >= settings.min_calls and spent_ns >= settings.min_s * 1e9
+    told = not tailed or statistics.quantile(calm / 1e6, 0.99).high is not None
+    return gave_up or (told and ((precise and enough) or spent_ns >= settings.max_s * 1e9))
+
+
+def _size(blocks: Sequence[Block], typical_ns: float, settings: LoopSettings) -> int:
+    """Samples of the next block: half as many as there are, so that looking costs little."""
+    there = sum(len(block.samples) for block in blocks if not block.disturbed)
+    least = max(1, min(RACING_CALLS, settings.min_calls))
+    return max(1, min(max(least, there // 2), math.ceil(BLOCK_S * 1e9 / typical_ns)))
 
 
 def _decided(samples: Samples, settings: LoopSettings) -> tuple[bool, bool]:
@@ -188,28 +258,6 @@ def _decided(samples: Samples, settings: LoopSettings) -> tuple[bool, bool]:
     precise = (p50.high - p50.low) / 2 <= settings.precision * p50.value
     limit = settings.give_up_above_ms
     return precise, limit is not None and len(samples) >= RACING_CALLS and p50.low > limit
-
-
-def _block(call: Call, start: int, size: int, group: int, deadline: int) -> Samples:
-    """Up to ``size`` samples of ``group`` calls: at least one, then while the next ends in time."""
-    samples = np.empty(size, dtype=np.int64)
-    clock = time.perf_counter_ns
-    request = start
-    for place in range(size):
-        if group == 1:
-            begin = clock()
-            call(request)
-            end = clock()
-        else:
-            begin = clock()
-            for index in range(request, request + group):
-                call(index)
-            end = clock()
-        request += group
-        samples[place] = max(1, (end - begin) // group)
-        if end + (end - begin) > deadline:
-            return samples[: place + 1].copy()
-    return samples
 
 
 @contextmanager

@@ -77,6 +77,10 @@ def test_it_measures_on_the_lane_and_keeps_the_samples(tiny_taken, target, tmp_p
     assert columns["throughput_per_s"]["value"] == pytest.approx(4e9 / samples.mean(), rel=0.01)
     assert columns["load_seconds"]["value"] > 0
     assert [p.name for p in ready.out.iterdir()] == [lane.SAMPLES]
+    assert answer["blocks"] > 0
+    assert answer["disturbed_blocks"] <= answer["blocks"]
+    assert answer["reference_ratio"] > 0.5
+    assert isinstance(answer["noisy"], bool)
 
 
 @pytest.mark.parametrize(
@@ -168,3 +172,20 @@ def test_a_measurement_waits_for_its_lane(tiny_taken, target, tmp_path):
     lane.latency(ready)
     freed = float(other.communicate()[0])
     assert (ready.out / lane.SAMPLES).stat().st_mtime > freed + 0.3
+
+
+def test_a_measurement_beside_a_busy_process_says_so(tiny_taken, target, tmp_path):
+    """A neighbour keeps the lane's core busy; what is reported was undisturbed, or is flagged."""
+    body = "t = torch.ones(128, 128)\n        for _ in range(60): t = t @ t\n        return x"
+    core = target.lane(0)[0]
+    code = f"import os; os.sched_setaffinity(0, {{{core}}})\nprint(flush=True)\nwhile True: pass"
+    hog = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        hog.stdout.readline()
+        ready = context(tiny_taken, target, tmp_path, network(tmp_path, body))
+        answer = lane.latency(ready)
+    finally:
+        hog.kill()
+        hog.communicate()
+    assert answer["disturbed_blocks"] >= 1
+    assert answer["noisy"] == (answer["run_queue_share"] > 0.03)

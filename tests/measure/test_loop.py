@@ -2,6 +2,9 @@
 
 import dataclasses
 import gc
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 
 from autotune.measure import latency_columns, statistics
 from autotune.measure.loop import LoopSettings, clock_overhead_ns, time_calls
+from autotune.measure.reference import Watch, waited_ns
 
 
 def busy(seconds: float) -> None:
@@ -159,3 +163,114 @@ def test_a_wanted_p99_is_measured_until_it_can_be_told():
     assert told.seconds < 10
     hopeless = dataclasses.replace(short, tail_below_ms=0.5)
     assert time_calls(call, settings=hopeless).seconds < 0.6
+
+
+QUIET = Watch(1.0, burst=lambda: 1.0, waited=lambda: 0)
+BRIEF = LoopSettings(warmup_max_s=0.2, min_calls=60, min_s=0.0, max_s=0.5)
+
+
+def test_blocks_in_which_threads_waited_are_taken_again():
+    """Calls 150 to 300 take three times as long, and the kernel says that they waited."""
+    waited = 0
+
+    def call(index: int) -> None:
+        nonlocal waited
+        slow = 150 <= index < 300
+        busy(0.003 if slow else 0.001)
+        waited += 2_000_000 if slow else 0
+
+    settings = dataclasses.replace(BRIEF, min_calls=200, max_s=2.0)
+    watch = dataclasses.replace(QUIET, waited=lambda: waited)
+    timing = time_calls(call, settings=settings, watch=watch)
+    facts = timing.facts()
+    assert not timing.noisy
+    assert facts["disturbed_blocks"] == facts["retries"] >= 1
+    assert facts["run_queue_share"] == 0
+    assert len(timing.samples_ns) >= 200
+    assert np.quantile(timing.samples_ns, 0.9) < 2_500_000
+    kept = sum(len(b.samples) for b in timing.blocks if not b.disturbed)
+    assert len(timing.samples_ns) == kept < sum(len(b.samples) for b in timing.blocks)
+
+
+@pytest.mark.parametrize(("ms", "disturbed"), [(1.04, False), (1.06, True), (0.5, False)])
+def test_a_slower_reference_marks_the_block(ms, disturbed):
+    bursts = iter([1.0, *[ms] * 1000])
+    watch = dataclasses.replace(QUIET, burst=lambda: next(bursts))
+    timing = time_calls(lambda _: busy(0.001), settings=BRIEF, watch=watch)
+    assert all(block.disturbed is disturbed for block in timing.blocks)
+    assert timing.noisy is disturbed
+    assert (timing.facts()["reference_ratio"] > 1.05) is disturbed
+
+
+def test_a_machine_that_never_rests_is_flagged_and_costs_twice_the_time_at_most():
+    waits = iter(range(0, 10**15, 10**9))
+    watch = dataclasses.replace(QUIET, waited=lambda: next(waits))
+    timing = time_calls(lambda _: busy(0.001), settings=BRIEF, watch=watch)
+    facts = timing.facts()
+    assert timing.noisy
+    assert facts["noisy"] is True
+    assert facts["disturbed_blocks"] == facts["blocks"]
+    assert 1 <= facts["retries"] < facts["blocks"]
+    assert facts["run_queue_share"] > 1
+    assert len(timing.samples_ns) >= BRIEF.min_calls
+    assert timing.seconds < BRIEF.warmup_max_s + 2 * BRIEF.max_s + 0.7
+
+
+def test_where_the_kernel_does_not_tell_of_waiting_the_reference_decides_alone():
+    watch = dataclasses.replace(QUIET, waited=lambda: None)
+    timing = time_calls(lambda _: busy(0.001), settings=BRIEF, watch=watch)
+    assert not timing.noisy
+    assert timing.facts()["run_queue_share"] is None
+
+
+def test_a_clear_loser_is_dropped_after_fifty_milliseconds_and_thirty_calls():
+    calls = []
+
+    def call(index: int) -> None:
+        calls.append(index)
+        busy(0.002)
+
+    settings = dataclasses.replace(BRIEF, give_up_above_ms=0.5)
+    timing = time_calls(call, settings=settings, watch=QUIET)
+    assert timing.gave_up
+    assert len(timing.samples_ns) == 30
+    assert len(calls) <= 1 + 25 + 30
+    assert calls == list(range(len(calls)))
+
+
+def test_a_race_is_not_lost_in_a_disturbed_block():
+    waits = iter(range(0, 10**15, 10**9))
+    watch = dataclasses.replace(QUIET, waited=lambda: next(waits))
+    settings = dataclasses.replace(BRIEF, give_up_above_ms=0.5)
+    timing = time_calls(lambda _: busy(0.002), settings=settings, watch=watch)
+    assert timing.noisy
+    assert len(timing.samples_ns) > 30
+
+
+HOG = "import os\nos.sched_setaffinity(0, {int(input())})\nprint(flush=True)\nwhile True: pass"
+
+
+@pytest.mark.skipif(waited_ns() is None, reason="this kernel does not tell of waiting")
+def test_a_busy_neighbour_on_the_same_core_is_seen():
+    """Blocks are of 60 ms and more, so each of them shares its core."""
+    before = os.sched_getaffinity(0)
+    core = max(before)
+    hog = subprocess.Popen(
+        [sys.executable, "-c", HOG], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        hog.stdin.write(f"{core}\n")
+        hog.stdin.flush()
+        hog.stdout.readline()
+        os.sched_setaffinity(0, {core})
+        watch = dataclasses.replace(QUIET, waited=waited_ns)
+        settings = dataclasses.replace(BRIEF, min_calls=1000, max_s=1.0)
+        timing = time_calls(lambda _: busy(0.002), settings=settings, watch=watch)
+    finally:
+        os.sched_setaffinity(0, before)
+        hog.kill()
+        hog.communicate()
+    facts = timing.facts()
+    assert facts["disturbed_blocks"] >= 0.95 * facts["blocks"]
+    assert timing.noisy
+    assert facts["run_queue_share"] > 0.2

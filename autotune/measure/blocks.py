@@ -1,0 +1,119 @@
+"""Blocks of samples, and what went on beside each (measurement.md, section 4: drift)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotune.measure.reference import Disturbance, Watch
+
+Call = Callable[[int], object]
+Samples = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Samples in a row.
+
+    Attributes:
+        samples: Latencies in ns, shape (n,).
+        beside: What went on beside them; None where nobody watched.
+        again: Whether it was disturbed and its time given back, to take it again.
+    """
+
+    samples: Samples
+    beside: Disturbance | None = None
+    again: bool = False
+
+    @property
+    def disturbed(self) -> bool:
+        return self.beside is not None and self.beside.counts
+
+
+def watched(
+    call: Call,
+    start: int,
+    size: int,
+    group: int,
+    deadline: int,
+    watch: Watch | None,
+    before: float,
+) -> tuple[Block, float]:
+    """A block with what went on beside it, and the reference's time in ms after it.
+
+    It has up to ``size`` samples, as ``take`` takes them; without a ``watch`` nobody looks.
+    ``before`` is the reference's time in ms before it.
+    """
+    if watch is None:
+        return Block(take(call, start, size, group, deadline)), 0.0
+    waited, begin = watch.waited(), watch.clock()
+    samples = take(call, start, size, group, deadline)
+    end, after_waited = watch.clock(), watch.waited()
+    after = watch.look()
+    share = None
+    if waited is not None and after_waited is not None:
+        share = max(0.0, (after_waited - waited) / max(1, end - begin))
+    return Block(samples, Disturbance(before, after, watch.undisturbed_ms, share)), after
+
+
+def take(call: Call, start: int, size: int, group: int, deadline: int) -> Samples:
+    """Up to ``size`` samples of ``group`` calls: at least one, then while the next ends in time."""
+    samples = np.empty(size, dtype=np.int64)
+    clock = time.perf_counter_ns
+    request = start
+    for place in range(size):
+        if group == 1:
+            begin = clock()
+            call(request)
+            end = clock()
+        else:
+            begin = clock()
+            for index in range(request, request + group):
+                call(index)
+            end = clock()
+        request += group
+        samples[place] = max(1, (end - begin) // group)
+        if end + (end - begin) > deadline:
+            return samples[: place + 1].copy()
+    return samples
+
+
+def clean(blocks: Sequence[Block]) -> Samples:
+    """The samples of the undisturbed blocks, in their order."""
+    found = [block.samples for block in blocks if not block.disturbed]
+    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+
+
+def usable(blocks: Sequence[Block], enough: int) -> tuple[Samples, bool]:
+    """The samples that count, and whether they are noisy.
+
+    The undisturbed ones count, where there are ``enough`` of them or they are half of all.
+    """
+    calm = clean(blocks)
+    everything = np.concatenate([block.samples for block in blocks])
+    if len(calm) >= min(enough, math.ceil(len(everything) / 2)):
+        return calm, False
+    return everything, True
+
+
+def facts(blocks: Sequence[Block], *, noisy: bool) -> Mapping[str, Any]:
+    """What the watch saw, as JSON values: of the blocks whose samples count."""
+    seen = [b.beside for b in blocks if b.beside is not None]
+    if not seen:
+        return {}
+    kept = seen if noisy else [beside for beside in seen if not beside.counts]
+    waited = [beside.waited for beside in kept if beside.waited is not None]
+    return {
+        "blocks": len(seen),
+        "disturbed_blocks": sum(beside.counts for beside in seen),
+        "retries": sum(block.again for block in blocks),
+        "reference_ms": float(np.median([beside.reference_ms for beside in kept])),
+        "reference_ratio": float(np.median([beside.reference for beside in kept])),
+        "run_queue_share": float(np.mean(waited)) if waited else None,
+    }
