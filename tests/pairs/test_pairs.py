@@ -47,6 +47,7 @@ ATOMS = {
 """What is paired, by family; two of one family exclude each other."""
 INCOMPATIBLE = {
     ("student.factory", "prune.head"): "nothing in it has heads",
+    ("student.factory", "backend.openvino-int4_weights"): "most of its products are convolutions",
 }
 """Pairs of which a stage must refuse to work, and why."""
 
