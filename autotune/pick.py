@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from autotune.errors import NothingFits, UserError
 from autotune.slo import QUANTITIES, SLO, Limit, Quantity
-from autotune.trial import Estimate, Trial
+from autotune.trial import Estimate, Trial, doubt
 
 P50 = QUANTITIES["latency_p50"]
 NOT_SLOWER = "not slower than the baseline"
@@ -60,6 +60,7 @@ class Pick:
         value: The trial's value of it.
         baseline: The baseline's trial at the same batch and target; None where there is none.
         speedup: That baseline's p50 over the trial's.
+        warnings: Why its latencies or the baseline's are to be doubted, a sentence each.
     """
 
     trial: int
@@ -68,6 +69,7 @@ class Pick:
     value: float
     baseline: int | None
     speedup: float | None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def pick(trials: Sequence[Trial], slo: SLO, default_objective: Quantity) -> Pick
         value=_values(best)[objective.column].value,
         baseline=baseline.number if baseline else None,
         speedup=_speedup(baseline, best),
+        warnings=_doubts(best if baseline is None else baseline, best),
     )
 
 
@@ -161,6 +164,11 @@ def _speedup(baseline: Trial | None, trial: Trial) -> float | None:
     if baseline is None or P50.column not in _values(trial):
         return None
     return _p50(baseline, math.nan) / _p50(trial, math.nan)
+
+
+def _doubts(*trials: Trial) -> tuple[str, ...]:
+    told = {t.number: doubt(t) for t in trials}
+    return tuple(words for words in told.values() if words)
 
 
 # ---- limits --------------------------------------------------------------------------------------

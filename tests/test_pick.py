@@ -328,3 +328,39 @@ def test_the_nearest_miss_lacks_no_more_than_any_other(trials, sentences):
         for t in trials:
             few = [other for other in trials if other.origin == "baseline" or other is t]
             assert error.miss.violation <= answer(few, sentences, P50).miss.violation
+
+
+def noisy(trial):
+    """The same, measured beside a busy process."""
+    facts = {
+        "noisy": True,
+        "blocks": 48,
+        "disturbed_blocks": 46,
+        "run_queue_share": 0.507,
+        "reference_ratio": 1.02,
+    }
+    return replace(trial, outcome=Completed(replace(trial.measurement, facts=facts)))
+
+
+def test_a_speed_up_over_a_baseline_that_was_disturbed_carries_a_warning():
+    given_, fast = trial(0, 140.0, origin="baseline"), trial(1, 3.7)
+    found = chosen([noisy(given_), fast])
+    assert found.speedup == pytest.approx(140 / 3.7)
+    (warning,) = found.warnings
+    assert warning.startswith("the baseline, trial 0, was measured while something else ran")
+    for figure in ("46 of 48 blocks", "51%", "1.02 times"):
+        assert figure in warning
+    assert chosen([given_, fast]).warnings == ()
+
+
+def test_a_pick_that_was_disturbed_carries_a_warning_once():
+    given_, fast = trial(0, 5.0, origin="baseline"), trial(1, 3.7)
+    assert [w[:8] for w in chosen([given_, noisy(fast)]).warnings] == ["trial 1,"]
+    assert len(chosen([noisy(given_), noisy(fast)]).warnings) == 2
+    assert len(chosen([noisy(given_)]).warnings) == 1
+
+
+def test_a_record_without_the_figures_is_doubted_all_the_same():
+    fast = trial(1, 3.7)
+    bare = replace(fast, outcome=Completed(replace(fast.measurement, facts={"noisy": True})))
+    assert len(chosen([bare]).warnings) == 1

@@ -67,6 +67,8 @@ def show_pick(pick: Pick, trial: Trial) -> None:
             f"  {pick.speedup:.1f} times faster than the baseline at the same batch "
             f"(p50, trial {pick.baseline})"
         )
+    for warning in pick.warnings:
+        out.print(f"  [yellow]warning[/]: {escape(warning)}")
     table = Table.grid(padding=(0, 2))
     measured = trial.measurement.values if trial.measurement else {}
     for column, estimate in measured.items():

@@ -112,7 +112,10 @@ def _detail(run: RunData, trial: Trial) -> str:
     limits = f", picked under: {'; '.join(run.slo)}" if run.slo else " is the pick"
     batch = trial.configuration.get("batch")
     at = "" if batch is None else f" Compared with the model as given at batch {batch}."
-    return f"Trial {trial.number}{limits}.{at} {(run.pick or {}).get('message') or ''}".strip()
+    picked = run.pick or {}
+    doubts = [f"Beware: {warning}." for warning in picked.get("warnings") or ()]
+    parts = [f"Trial {trial.number}{limits}.{at}", picked.get("message"), *doubts]
+    return " ".join(str(part) for part in parts if part)
 
 
 def _figures(trial: Trial, reference: Trial | None, found: tuple[Measure, ...]) -> Iterator[Figure]:

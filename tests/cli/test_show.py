@@ -12,6 +12,7 @@ from autotune.errors import SpecError
 from autotune.runfolder import JOURNAL, encode_outcome
 from autotune.runfolder import SPEC as SPEC_FILE
 from autotune.spec import dump
+from autotune.store import journal
 from autotune.store.journal import Journal
 from autotune.trial import Failed
 
@@ -82,3 +83,21 @@ def test_pick_refuses_a_share_that_was_meant_as_points(tmp_path, option, value, 
     assert isinstance(asked.exception, SpecError)
     assert asked.exception.place == option
     assert remedy in asked.exception.remedy
+
+
+def test_a_pick_against_a_disturbed_baseline_warns(tmp_path, capsys):
+    def noisy(event):
+        if event["event"] != "outcome" or event["number"] > 4:
+            return event
+        facts = {**event["outcome"]["facts"], "noisy": True}
+        return {**event, "outcome": {**event["outcome"], "facts": facts}}
+
+    run = write(tmp_path / "r", ["latency_p50 <= 100ms"])
+    told = [noisy(event) for event in journal.read(run.folder / JOURNAL)]
+    (run.folder / JOURNAL).unlink()
+    with Journal(run.folder / JOURNAL) as fresh:
+        for event in told:
+            fresh.append(event)
+    show.result(run, quiet=False)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "warning: the baseline, trial 3, was measured while something else ran" in out

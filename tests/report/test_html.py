@@ -249,3 +249,12 @@ def test_limits_that_were_lifted_leave_no_pick() -> None:
     lifted = prose(render(dataclasses.replace(run, slo=())))
     assert "No limits were set, so none of them is picked" in lifted
     assert "picked under" not in lifted
+
+
+def test_a_pick_that_was_measured_in_noise_says_so() -> None:
+    run = picked(example())
+    assert run.pick is not None
+    assert "Beware" not in prose(render(run))
+    doubted = {**run.pick, "warnings": ["trial 7, was measured while something else ran"]}
+    text = prose(render(dataclasses.replace(run, pick=doubted)))
+    assert "Beware: trial 7, was measured while something else ran." in text
