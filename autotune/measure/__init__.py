@@ -1,15 +1,19 @@
 """The clock and the statistics behind every number."""
 
 from autotune.measure.accuracy import mcnemar, paired_difference, resolution_words, wilson
-from autotune.measure.check import compare, tolerance, verify
+from autotune.measure.check import tolerance, verify
+from autotune.measure.compare import Comparison, compare
 from autotune.measure.cost import cost_estimate, cost_usd_per_million
 from autotune.measure.loop import LoopSettings, Timing, time_calls
 from autotune.measure.memory import peak_rss_bytes, reset_peak, rss_bytes
+from autotune.measure.reference import Watch, watch
 from autotune.measure.statistics import block_bootstrap, latency_columns, quantile, upper_bound
 
 __all__ = [
+    "Comparison",
     "LoopSettings",
     "Timing",
+    "Watch",
     "block_bootstrap",
     "compare",
     "cost_estimate",
@@ -26,5 +30,6 @@ __all__ = [
     "tolerance",
     "upper_bound",
     "verify",
+    "watch",
     "wilson",
 ]

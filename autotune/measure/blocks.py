@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,9 @@ from autotune.measure.reference import Disturbance, Watch
 
 Call = Callable[[int], object]
 Samples = NDArray[np.int64]
+
+LEAST_OVERHEADS = 20
+"""A latency below so many readings of the clock is timed in groups of calls."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +57,9 @@ def watched(
     """
     if watch is None:
         return Block(take(call, start, size, group, deadline)), 0.0
-    waited, begin = watch.waited(), watch.clock()
+    waited, begin = watch.waited(), time.perf_counter_ns()
     samples = take(call, start, size, group, deadline)
-    end, after_waited = watch.clock(), watch.waited()
+    end, after_waited = time.perf_counter_ns(), watch.waited()
     after = watch.look()
     share = None
     if waited is not None and after_waited is not None:
@@ -62,7 +67,7 @@ def watched(
     return Block(samples, Disturbance(before, after, watch.undisturbed_ms, share)), after
 
 
-def take(call: Call, start: int, size: int, group: int, deadline: int) -> Samples:
+def take(call: Call, start: int, size: int, group: int, deadline: float) -> Samples:
     """Up to ``size`` samples of ``group`` calls: at least one, then while the next ends in time."""
     samples = np.empty(size, dtype=np.int64)
     clock = time.perf_counter_ns
@@ -117,3 +122,22 @@ def facts(blocks: Sequence[Block], *, noisy: bool) -> Mapping[str, Any]:
         "reference_ratio": float(np.median([beside.reference for beside in kept])),
         "run_queue_share": float(np.mean(waited)) if waited else None,
     }
+
+
+def clock_overhead_ns() -> int:
+    """The median time between two readings of the clock, at least 1 ns."""
+    clock = time.perf_counter_ns
+    return max(1, round(float(np.median([-(clock() - clock()) for _ in range(1001)]))))
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """No garbage is collected meanwhile; afterwards it is as before."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from autotune.measure import statistics
-from autotune.measure.blocks import Block, Call, Samples, clean, facts, take, usable, watched
+from autotune.measure.blocks import (
+    LEAST_OVERHEADS,
+    Block,
+    Call,
+    Samples,
+    clean,
+    clock_overhead_ns,
+    collector_off,
+    facts,
+    take,
+    usable,
+    watched,
+)
 from autotune.measure.reference import Watch
 
-LEAST_OVERHEADS = 20
-"""A latency below so many readings of the clock is timed in groups of calls."""
 AGREEMENT = 0.02
 """Warm-up ends when the medians of two consecutive windows differ by no more than this share."""
 RACING_CALLS = 30
@@ -29,6 +37,7 @@ BLOCK_S = 0.25
 _WINDOW_S = 0.05
 _GLANCE_S = 0.04
 _MOST = 100_000
+_collector_off = collector_off
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,7 @@ def time_calls(call: Call, *, settings: LoopSettings, watch: Watch | None = None
         settings: When to stop.
         watch: Tells disturbed blocks, which are taken again; None: no block is looked at.
     """
-    with _collector_off():
+    with collector_off():
         begin = time.perf_counter_ns()
         overhead = clock_overhead_ns()
         first = int(take(call, 0, 1, 1, 0)[0])
@@ -141,12 +150,6 @@ def time_calls(call: Call, *, settings: LoopSettings, watch: Watch | None = None
         blocks,
         noisy,
     )
-
-
-def clock_overhead_ns() -> int:
-    """The median time between two readings of the clock, at least 1 ns."""
-    clock = time.perf_counter_ns
-    return max(1, round(float(np.median([-(clock() - clock()) for _ in range(1001)]))))
 
 
 def _warm_up(call: Call, start: int, settings: LoopSettings) -> tuple[float, int, bool]:
@@ -258,15 +261,3 @@ def _decided(samples: Samples, settings: LoopSettings) -> tuple[bool, bool]:
     precise = (p50.high - p50.low) / 2 <= settings.precision * p50.value
     limit = settings.give_up_above_ms
     return precise, limit is not None and len(samples) >= RACING_CALLS and p50.low > limit
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    was_on = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -114,13 +114,11 @@ class Watch:
         undisturbed_ms: What the reference takes where nothing disturbs it.
         burst: The reference's time in ms, now.
         waited: How long threads have waited for a core so far, in ns; None where unknown.
-        clock: In ns.
     """
 
     undisturbed_ms: float
     burst: Callable[[], float] = burst
     waited: Callable[[], int | None] = waited_ns
-    clock: Callable[[], int] = time.perf_counter_ns
 
     def look(self) -> float:
         """The reference's time now in ms; a burst that is too slow is taken a second time."""

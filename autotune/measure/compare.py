@@ -1,0 +1,126 @@
+"""Two callables timed against each other in turn, so that drift meets both (measurement.md, 4)."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotune.measure.blocks import (
+    LEAST_OVERHEADS,
+    Call,
+    Samples,
+    clock_overhead_ns,
+    collector_off,
+    take,
+)
+from autotune.measure.statistics import block_bootstrap
+from autotune.trial import Estimate
+
+Floats = NDArray[np.float64]
+
+LEAST_PAIRS = 6
+"""Fewer pairs of blocks cannot give a 95 % interval of a median."""
+_LEAST_CALLS = 5
+_MOST_CALLS = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """How two callables compare.
+
+    Attributes:
+        ratio: The latency of ``a`` over that of ``b`` with its 95 % interval; above 1, ``b`` is the
+            faster one. The median over the pairs of blocks.
+        a_ms, b_ms: The median latency of every block, shape (pairs,), in the order taken.
+        order: Which of a pair came first, ``a`` or ``b``.
+    """
+
+    ratio: Estimate
+    a_ms: Floats
+    b_ms: Floats
+    order: tuple[str, ...]
+
+
+def compare(
+    a: Call,
+    b: Call,
+    *,
+    pairs: int = 15,
+    block_s: float = 0.1,
+    seed: int = 0,
+) -> Comparison:
+    """Time ``a`` and ``b`` in interleaved blocks and tell the ratio of their latencies.
+
+    Two measurements one after the other differ by what the machine did in between; here that hits
+    both blocks of a pair alike. Which comes first in a pair is drawn anew. In three lines::
+
+        from autotune.measure import compare
+        found = compare(lambda i: old(x[i % 16]), lambda i: new(x[i % 16]))
+        print(found.ratio)  # Estimate(value=2.1, low=2.08, high=2.13): the new one is faster
+
+    Args:
+        a: Handles request ``i`` and blocks until it is done; ``i`` counts up from 0.
+        b: The other one.
+        pairs: How often each has its turn, ``LEAST_PAIRS`` or more.
+        block_s: How long a turn lasts, in seconds; five calls at least. A first turn of each warms
+            it up and is not counted.
+        seed: Of the order and of the bootstrap that gives the interval.
+
+    Raises:
+        ValueError: Fewer pairs than an interval needs, or turns of no length.
+    """
+    if pairs < LEAST_PAIRS or not block_s > 0:
+        raise ValueError(
+            f"a comparison needs {LEAST_PAIRS} pairs or more of blocks above 0 s, not {pairs} of"
+            f" {block_s:g} s"
+        )
+    rng = random.Random(seed)
+    turns = {"a": _Turns(a, block_s), "b": _Turns(b, block_s)}
+    order = tuple(rng.choice("ab") for _ in range(pairs))
+    with collector_off():
+        for turn in turns.values():
+            turn.warm_up()
+        for first in order:
+            for name in (first, "b" if first == "a" else "a"):
+                turns[name].take()
+    a_ms, b_ms = (np.array(turns[name].medians_ms) for name in "ab")
+    ratio = block_bootstrap(a_ms / b_ms, lambda r: float(np.median(r)), seed=seed)
+    return Comparison(ratio, a_ms, b_ms, order)
+
+
+class _Turns:
+    """The turns of one callable."""
+
+    def __init__(self, call: Call, seconds: float) -> None:
+        self.medians_ms: list[float] = []
+        self._call = call
+        self._seconds = seconds
+        self._made = 0
+        self._group = 1
+
+    def warm_up(self) -> None:
+        """A turn that is not counted; it tells how many calls one reading of the clock is for."""
+        typical_ms = self._turn()
+        self._group = max(1, math.ceil(LEAST_OVERHEADS * clock_overhead_ns() / (typical_ms * 1e6)))
+
+    def take(self) -> None:
+        """A turn, its median kept."""
+        self.medians_ms.append(self._turn())
+
+    def _turn(self) -> float:
+        self._call(self._made)  # not timed: what the other left in the caches is not its doing
+        self._made += 1
+        end = time.perf_counter_ns() + round(self._seconds * 1e9)
+        least = self._some(_LEAST_CALLS, math.inf)
+        rest = self._some(_MOST_CALLS, end) if time.perf_counter_ns() < end else least[:0]
+        return float(np.median(np.concatenate([least, rest]))) / 1e6
+
+    def _some(self, most: int, end: float) -> Samples:
+        samples = take(self._call, self._made, most, self._group, end)
+        self._made += len(samples) * self._group
+        return samples
