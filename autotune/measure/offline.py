@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.measure import statistics
-from autotune.measure.loop import AGREEMENT, _collector_off
+from autotune.measure.blocks import collector_off
+from autotune.measure.loop import AGREEMENT
 from autotune.trial import Estimate
 
 Call = Callable[[int], object]
@@ -93,7 +94,7 @@ def flood(
     if batch < 1:
         raise ValueError(f"a batch holds 1 sample or more, not {batch}")
     settings = settings or OfflineSettings()
-    with _collector_off():
+    with collector_off():
         begin = now()
         _, calls, stable = settle(call, settings.warmup_max_s, now)
         intervals = np.empty(0, dtype=np.int64)

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from autotune.measure import statistics
 from autotune.measure.batcher import Batcher, assemble
+from autotune.measure.ladder import FIRST_PROBES, Ladder, gap, next_rate, probes_left
 from autotune.measure.offline import settle
-from autotune.measure.server import Clock, GiveUp, Load, Run, ServerRun, serve
+from autotune.measure.probe import LEAST_REQUESTS, USUAL_REQUESTS, Probe, judge, plan
+from autotune.measure.server import Clock, Run, VirtualTime, serve
 
 if TYPE_CHECKING:
     from autotune.contracts import Arrays
 
-LEVEL = 0.99
-LEAST_REQUESTS = 299
-"""Fewer independent latencies cannot bound a p99 at 95 %: 1 - 0.99^n >= 0.95."""
-USUAL_REQUESTS = 1050
-"""So many correlated ones are usually worth 299 (measurement.md, section 4)."""
-SATURATED = 0.01
-"""A server that idles less cannot keep up: its queue grows, and no percentile is a steady one."""
-_UNCROWDED = 0.25
-"""Up to this load most requests find the server free: at lower rates no median is much lower."""
 _WARMUP_SHARE = 0.1
-_WAITING_SHARE = 0.9
-_BLOCKS = statistics.BLOCKS
+_FORECAST_REQUESTS = 10_000
+_ENDLESS_NS = 10**18
 
 
 @dataclass(frozen=True)
@@ -63,36 +54,6 @@ class RateSettings:
                 f"most_requests is {LEAST_REQUESTS} or more, not {self.most_requests}: "
                 "fewer cannot tell a p99"
             )
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One rate that was tried.
-
-    Attributes:
-        rate_per_s: Requests per second that were asked for.
-        answered: Requests that got their answer.
-        unanswered: Those that waited for it when a hopeless probe was ended.
-        p50_ms, p99_ms: Of the latencies that were seen.
-        bound_ms: The upper bound of the p99; None where the probe cannot tell it.
-        meets: Whether the rate holds: the bound is within the limit and the server keeps up.
-        why: In words where it does not; empty where it does.
-        mean_batch: Requests in a batch.
-        late_p99_ms: How late batches began by the instrument's own fault.
-        seconds: Wall time.
-    """
-
-    rate_per_s: float
-    answered: int
-    unanswered: int
-    p50_ms: float
-    p99_ms: float
-    bound_ms: float | None
-    meets: bool
-    why: str
-    mean_batch: float
-    late_p99_ms: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -155,8 +116,10 @@ def highest(
 ) -> Highest:
     """The highest rate of Poisson arrivals whose p99 is, with 95 % confidence, within the limit.
 
-    Beginning at one request per service time, the rate is doubled or halved until one holds and one
-    above it fails; then the gap is halved on a logarithmic scale.
+    The search begins where a forecast from the measured service times would end (without one, at
+    one request per service time) and steps away from there, ever wider, until one rate holds and
+    one above it fails; then it halves the gap on a logarithmic scale. A rate holds by what was
+    measured at it, never by the forecast.
 
     Args:
         run: Answers a batch of 1 to ``batcher.max_batch`` samples; blocks until it is done.
@@ -164,7 +127,7 @@ def highest(
         batcher: Which requests go together.
         limit_ms: On the p99 of the latency from the scheduled arrival.
         settings: How long to search, and how closely.
-        clock: The wall clock, unless a test brings another.
+        clock: The wall clock, unless another is given.
 
     Raises:
         ValueError: The limit is not above zero, or there are no samples.
@@ -175,149 +138,90 @@ def highest(
         raise ValueError("a server needs samples to serve: got none")
     settings, clock = settings or RateSettings(), clock or Clock()
     deadline = clock.now() + round(settings.max_s * 1e9)
-    service_s = _warm_up(run, samples, batcher, settings.max_s * _WARMUP_SHARE, clock)
+    curve = _warm_up(run, samples, batcher, settings.max_s * _WARMUP_SHARE, clock)
+    guess = _forecast(curve, batcher, limit_ms, settings)
+    ladder = Ladder(batcher, limit_ms, settings.tolerance, curve[1] / 1e9, guess)
+    return _search(run, samples, ladder, settings, deadline, clock)
+
+
+def _search(
+    run: Run,
+    samples: Sequence[Arrays],
+    ladder: Ladder,
+    settings: RateSettings,
+    deadline: int,
+    clock: Clock,
+) -> Highest:
     probes: list[Probe] = []
     while True:
-        rate = _next(probes, service_s, batcher, limit_ms, settings.tolerance)
+        rate = next_rate(probes, ladder)
         if isinstance(rate, str):
-            return _told(limit_ms, rate, probes, service_s)
+            return _told(ladder, rate, probes)
         left_s = (deadline - clock.now()) / 1e9
-        load = _load(rate, left_s, _probes_left(probes, settings.tolerance), limit_ms, settings)
+        load = plan(
+            rate,
+            ladder.limit_ms,
+            share_s=left_s / probes_left(probes, settings.tolerance),
+            left_s=left_s,
+            most=settings.most_requests,
+            seed=settings.seed,
+        )
         if load is None:
-            return _told(limit_ms, "time", probes, service_s)
-        seen = serve(run, samples, batcher, load, clock)
-        probes.append(_judged(load, seen, limit_ms))
-
-
-def p99_bound(latencies_ms: NDArray[Any]) -> float | None:
-    """The one-sided 95 % upper bound of the p99 of a queue's latencies; None: they cannot tell.
-
-    The higher of two. ``statistics.upper_bound`` pays for the correlation of neighbours. In a queue
-    that is too little: latencies above the p99 come in clusters, one a long busy period. So the
-    other counts the independent samples by the spread, between consecutive blocks, of the share of
-    latencies above the p99, n_eff = p (1 - p) / var(p) (Korn and Graubard 1998, for clustered
-    surveys), and takes the binomial rank of as many.
-    """
-    near = statistics.upper_bound(latencies_ms, LEVEL)
-    rank = statistics.upper_rank(size := _tail_size(latencies_ms), LEVEL, statistics.CONFIDENCE)
-    if near is None or rank is None:
-        return None
-    return max(near, float(np.quantile(latencies_ms, rank / (size + 1), method="weibull")))
-
-
-def _tail_size(latencies_ms: NDArray[Any]) -> int:
-    """As many independent samples tell as much about the share above the p99."""
-    count = len(latencies_ms)
-    length = count // _BLOCKS
-    if length == 0:
-        return 0
-    above = latencies_ms > np.quantile(latencies_ms, LEVEL)
-    share = float(above.mean())
-    blocks = above[count - _BLOCKS * length :].reshape(_BLOCKS, length).mean(axis=1)
-    variance = float(blocks.var(ddof=1)) / _BLOCKS
-    return count if variance == 0 else math.floor(min(count, share * (1 - share) / variance))
+            return _told(ladder, "time", probes)
+        seen = serve(run, samples, ladder.batcher, load, clock)
+        probes.append(judge(load, seen, ladder.limit_ms))
 
 
 def _warm_up(
     run: Run, samples: Sequence[Arrays], batcher: Batcher, max_s: float, clock: Clock
-) -> float:
-    """Seconds of one request alone, after each size of batch was seen once: the largest first."""
+) -> dict[int, float]:
+    """The typical ns of batches of 1, 2, 4, ... samples; every other size is met once too."""
     deadline = clock.now() + round(max_s * 1e9)
-    for size in range(batcher.max_batch, 0, -1):
-        run(assemble(samples, 0, size))
-        if clock.now() >= deadline:
+    powers = range(batcher.max_batch.bit_length() + 1)
+    sizes = sorted({min(2**power, batcher.max_batch) for power in powers})
+    share_s = max_s / 2 / len(sizes)
+
+    def typical(size: int) -> float:
+        return settle(lambda i: run(assemble(samples, i * size, size)), share_s, clock.now)[0]
+
+    curve = {1: typical(1)}
+    for size in sizes[1:]:
+        if clock.now() + 2 * max(curve.values()) > deadline:
             break
-    typical, _, _ = settle(lambda i: run(assemble(samples, i, 1)), max_s, clock.now)
-    return typical / 1e9
+        curve[size] = typical(size)
+    for size in range(batcher.max_batch, 0, -1):  # a runtime may compile for a shape it never saw
+        if clock.now() + max(curve.values()) > deadline:
+            break
+        run(assemble(samples, 0, size))
+    return curve
 
 
-def _next(
-    probes: Sequence[Probe], service_s: float, batcher: Batcher, limit_ms: float, tolerance: float
-) -> float | Literal["found", "no rate"]:
-    """The rate to try next, or how the search ended."""
-    if not probes:
-        return 1 / service_s
-    low, high = _gap(probes)
-    if low is not None and high is not None:
-        return "found" if high <= low * (1 + tolerance) else math.sqrt(low * high)
-    if low is not None:
-        return 2 * low
-    slowest = min(probes, key=lambda probe: probe.rate_per_s)
-    fastest = max(probe.rate_per_s for probe in probes)
-    alone_ms = batcher.max_queue_delay_ms + service_s * 1e3
-    fills_ms = 1e3 * (batcher.max_batch - 1) / fastest
-    if alone_ms > limit_ms and fills_ms > batcher.max_queue_delay_ms > 0:
-        return 2 * fastest  # a lone request waits too long for company; where more come, it is less
-    if slowest.rate_per_s * service_s <= _UNCROWDED and slowest.p50_ms > limit_ms:
-        return "no rate"
-    return slowest.rate_per_s / 2
+def _forecast(
+    curve_ns: Mapping[int, float], batcher: Batcher, limit_ms: float, settings: RateSettings
+) -> float | None:
+    """Where the same search ends, in virtual time, for batches that always take their typical time.
 
+    Only a place to begin: all that is claimed is measured.
+    """
+    virtual = VirtualTime()
+    sizes, times = list(curve_ns), list(curve_ns.values())
 
-def _gap(probes: Sequence[Probe]) -> tuple[float | None, float | None]:
-    """The highest rate that holds, and the lowest one above it that fails."""
-    low = max((probe.rate_per_s for probe in probes if probe.meets), default=None)
-    failed = [p.rate_per_s for p in probes if not p.meets and (low is None or p.rate_per_s > low)]
-    return low, min(failed, default=None)
+    def run(batch: Arrays) -> None:
+        virtual.now_ns += round(float(np.interp(len(batch["x"]), sizes, times)))
 
-
-def _probes_left(probes: Sequence[Probe], tolerance: float) -> int:
-    """About how many probes are still to come, the next one included."""
-    low, high = _gap(probes)
-    bracketed = low is not None and high is not None
-    gap = high / low if low is not None and high is not None else 2.0
-    halvings = math.ceil(math.log2(max(2.0, math.log(gap) / math.log1p(tolerance))))
-    return halvings if bracketed else 1 + halvings
-
-
-def _load(
-    rate: float, left_s: float, probes_left: int, limit_ms: float, settings: RateSettings
-) -> Load | None:
-    """A fair share of the time that is left, but enough to tell; None where there is too little."""
-    fair = max(rate * left_s / probes_left, USUAL_REQUESTS)
-    count = math.floor(min(fair, _WAITING_SHARE * rate * left_s, settings.most_requests))
-    rank = statistics.upper_rank(count, LEVEL, statistics.CONFIDENCE)
-    if rank is None:
-        return None
-    # with more above the limit, even independent latencies would have their bound above it
-    give_up = GiveUp(limit_ms, count - rank)
-    return Load(rate, count, seconds=left_s, seed=settings.seed, give_up=give_up)
-
-
-def _judged(load: Load, seen: ServerRun, limit_ms: float) -> Probe:
-    latencies_ms = seen.latencies_ns / 1e6
-    above = int((latencies_ms > limit_ms).sum())
-    hopeless = load.give_up is not None and above > load.give_up.allowed
-    bound = None if hopeless else p99_bound(latencies_ms)
-    if hopeless:
-        why = f"{above} of the first {len(latencies_ms)} requests took longer"
-    elif seen.idle_share < SATURATED:
-        why = f"the server idles {seen.idle_share:.1%} of the time: it cannot keep up"
-    elif bound is None:
-        why = f"{len(latencies_ms)} requests, as correlated as these, cannot bound it"
-    else:
-        why = "" if bound <= limit_ms else f"its upper bound is {bound:.4g} ms"
-    facts = seen.facts()
-    return Probe(
-        rate_per_s=load.rate_per_s,
-        answered=facts["answered"],
-        unanswered=facts["unanswered"],
-        p50_ms=float(np.median(latencies_ms)),
-        p99_ms=float(np.quantile(latencies_ms, LEVEL)),
-        bound_ms=bound,
-        meets=not why,
-        why=why,
-        mean_batch=facts["mean_batch"],
-        late_p99_ms=facts["late_p99_ms"],
-        seconds=facts["serving_seconds"],
-    )
+    service_s = curve_ns[1] / 1e9
+    requests = max(USUAL_REQUESTS, round(settings.max_s / FIRST_PROBES / service_s))
+    most = min(requests, _FORECAST_REQUESTS, settings.most_requests)
+    ladder = Ladder(batcher, limit_ms, settings.tolerance, service_s, None)
+    blank = [{"x": np.empty((1, 0))}]
+    brief = replace(settings, most_requests=most)
+    return _search(run, blank, ladder, brief, _ENDLESS_NS, virtual.clock).rate_per_s
 
 
 def _told(
-    limit_ms: float,
-    ended: Literal["found", "no rate", "time"],
-    probes: Sequence[Probe],
-    service_s: float,
+    ladder: Ladder, ended: Literal["found", "no rate", "time"], probes: Sequence[Probe]
 ) -> Highest:
-    low, high = _gap(probes)
+    low, high = gap(probes)
     bound = next((p.bound_ms for p in probes if p.meets and p.rate_per_s == low), None)
-    return Highest(limit_ms, low, high, bound, ended, tuple(probes), service_s * 1e3)
+    service_ms = ladder.service_s * 1e3
+    return Highest(ladder.limit_ms, low, high, bound, ended, tuple(probes), service_ms)

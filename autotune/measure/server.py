@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.measure.batcher import Batcher, assemble
-from autotune.measure.loop import RACING_CALLS, _collector_off
+from autotune.measure.blocks import collector_off
+from autotune.measure.loop import RACING_CALLS
 
 if TYPE_CHECKING:
     from autotune.contracts import Arrays
@@ -38,10 +39,24 @@ def wait_until(moment_ns: int) -> None:
 
 @dataclass(frozen=True)
 class Clock:
-    """Time in ns, and how to let it pass; tests bring a virtual one."""
+    """Time in ns, and how to let it pass: the wall clock, unless another is given."""
 
     now: Callable[[], int] = time.perf_counter_ns
     wait_until: Callable[[int], None] = wait_until
+
+
+class VirtualTime:
+    """Time that passes only where someone says so: a queue is simulated as fast as it computes."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(lambda: self.now_ns, self._wait_until)
+
+    def _wait_until(self, moment_ns: int) -> None:
+        self.now_ns = max(self.now_ns, moment_ns)
 
 
 @dataclass(frozen=True)
@@ -92,7 +107,8 @@ class ServerRun:
         late_ns: How much later than it could a batch began, the instrument's own fault and charged
             to the latencies nevertheless, shape (batches,).
         unanswered: Requests that had arrived and were not answered when the run gave up.
-        idle_share: The share of time in which no batch could go; near 0 the server cannot keep up.
+        pressed_share: The share of batches that were full already when the server came free; near 1
+            it cannot keep up.
         seconds: Wall time.
     """
 
@@ -100,7 +116,7 @@ class ServerRun:
     batch_sizes: Times
     late_ns: Times
     unanswered: int
-    idle_share: float
+    pressed_share: float
     seconds: float
 
     def facts(self) -> Mapping[str, Any]:
@@ -110,7 +126,7 @@ class ServerRun:
             "unanswered": self.unanswered,
             "mean_batch": float(self.batch_sizes.mean()),
             "late_p99_ms": float(np.quantile(self.late_ns, 0.99)) / 1e6,
-            "idle_share": self.idle_share,
+            "pressed_share": self.pressed_share,
             "serving_seconds": self.seconds,
         }
 
@@ -129,7 +145,7 @@ def serve(
         samples: Real samples that the requests rotate over: by input name, of shape (1, ...).
         batcher: Which requests go together.
         load: How many requests come, and how fast.
-        clock: The wall clock, unless a test brings another.
+        clock: The wall clock, unless another is given.
 
     Raises:
         ValueError: There are no samples.
@@ -138,7 +154,7 @@ def serve(
         raise ValueError("a server needs samples to serve: got none")
     clock = clock or Clock()
     offsets = schedule(load)
-    with _collector_off():
+    with collector_off():
         begin = clock.now()
         arrivals: list[int] = (begin + offsets).tolist()
         notes = _serve(run, samples, batcher, arrivals, load.give_up, clock)
@@ -195,13 +211,12 @@ def _told(batcher: Batcher, arrivals: list[int], notes: _Notes, seconds: float) 
     answered = int(sizes.sum())
     firsts = (np.cumsum(sizes) - sizes).tolist()
     ready = np.array([batcher.ready_ns(arrivals, first) for first in firsts])
-    free = np.concatenate([ready[:1], ends[:-1]])  # before the first request nobody waits
-    elapsed = int(ends[-1] - ready[0])
+    free = np.concatenate([ready[:1] - 1, ends[:-1]])  # before the first request it is idle
     return ServerRun(
         latencies_ns=np.repeat(ends, sizes) - np.array(arrivals[:answered]),
         batch_sizes=sizes,
         late_ns=starts - np.maximum(ready, free),
         unanswered=bisect_right(arrivals, int(ends[-1])) - answered,
-        idle_share=float(np.maximum(ready - free, 0).sum()) / max(1, elapsed),
+        pressed_share=float(((sizes == batcher.max_batch) & (ready <= free)).mean()),
         seconds=seconds,
     )

@@ -1,0 +1,140 @@
+"""One rate tried: how many requests it takes to judge it, and whether it holds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotune.measure import statistics
+from autotune.measure.server import GiveUp, Load, ServerRun
+
+LEVEL = 0.99
+LEAST_REQUESTS = 299
+"""Fewer independent latencies cannot bound a p99 at 95 %: 1 - 0.99^n >= 0.95."""
+USUAL_REQUESTS = 1050
+"""So many correlated ones are usually worth 299 (measurement.md, section 4)."""
+SATURATED = 0.99
+"""With more batches pressed a server cannot keep up: its queue grows, no percentile is steady."""
+_SENT_IN_TIME = 0.9
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One rate that was tried.
+
+    Attributes:
+        rate_per_s: Requests per second that were asked for.
+        answered: Requests that got their answer.
+        unanswered: Those that waited for it when a hopeless probe was ended.
+        p50_ms, p99_ms: Of the latencies that were seen.
+        bound_ms: The upper bound of the p99; None where the probe cannot tell it.
+        meets: Whether the rate holds: the bound is within the limit and the server keeps up.
+        why: In words where it does not; empty where it does.
+        mean_batch: Requests in a batch.
+        pressed_share: Batches that were full before the server was free, as a share.
+        late_p99_ms: How late batches began by the instrument's own fault.
+        seconds: Wall time.
+    """
+
+    rate_per_s: float
+    answered: int
+    unanswered: int
+    p50_ms: float
+    p99_ms: float
+    bound_ms: float | None
+    meets: bool
+    why: str
+    mean_batch: float
+    pressed_share: float
+    late_p99_ms: float
+    seconds: float
+
+
+def plan(
+    rate_per_s: float, limit_ms: float, *, share_s: float, left_s: float, most: int, seed: int
+) -> Load | None:
+    """As many requests as fit the share of time, but enough to judge by where time is left at all.
+
+    Args:
+        rate_per_s: To be tried.
+        limit_ms: On the p99; the load gives up once no bound can be within it any more.
+        share_s: The time that the probe should take.
+        left_s: The time that it may take.
+        most: The most requests.
+        seed: Of the arrivals.
+
+    Returns:
+        None where so few requests fit that no bound can be told.
+    """
+    wanted = max(rate_per_s * share_s, USUAL_REQUESTS)
+    count = math.floor(min(wanted, _SENT_IN_TIME * rate_per_s * left_s, most))
+    rank = statistics.upper_rank(count, LEVEL, statistics.CONFIDENCE)
+    if rank is None:
+        return None
+    # with more above the limit even independent latencies would have their bound above it
+    give_up = GiveUp(limit_ms, count - rank)
+    return Load(rate_per_s, count, seconds=left_s, seed=seed, give_up=give_up)
+
+
+def judge(load: Load, seen: ServerRun, limit_ms: float) -> Probe:
+    """Whether the rate holds, by what was seen under it."""
+    latencies_ms = seen.latencies_ns / 1e6
+    above = int((latencies_ms > limit_ms).sum())
+    hopeless = load.give_up is not None and above > load.give_up.allowed
+    bound = None if hopeless else p99_bound(latencies_ms)
+    if hopeless:
+        why = f"{above} of the first {len(latencies_ms)} requests took longer"
+    elif seen.pressed_share > SATURATED:
+        why = f"{seen.pressed_share:.1%} of the batches were full and waiting: it cannot keep up"
+    elif bound is None:
+        why = f"{len(latencies_ms)} requests, as correlated as these, cannot bound it"
+    else:
+        why = "" if bound <= limit_ms else f"its upper bound is {bound:.4g} ms"
+    return Probe(
+        rate_per_s=load.rate_per_s,
+        answered=len(latencies_ms),
+        unanswered=seen.unanswered,
+        p50_ms=float(np.median(latencies_ms)),
+        p99_ms=float(np.quantile(latencies_ms, LEVEL)),
+        bound_ms=bound,
+        meets=not why,
+        why=why,
+        mean_batch=float(seen.batch_sizes.mean()),
+        pressed_share=seen.pressed_share,
+        late_p99_ms=float(np.quantile(seen.late_ns, LEVEL)) / 1e6,
+        seconds=seen.seconds,
+    )
+
+
+def p99_bound(latencies_ms: NDArray[Any]) -> float | None:
+    """The one-sided 95 % upper bound of the p99 of a queue's latencies; None: they cannot tell.
+
+    The higher of two. ``statistics.upper_bound`` pays for the correlation of neighbours. In a queue
+    that is too little: latencies above the p99 come in clusters, one a long busy period. So the
+    other counts the independent samples by the spread, between consecutive blocks, of the share of
+    latencies above the p99, n_eff = p (1 - p) / var(p) (Korn and Graubard 1998, for clustered
+    surveys), and takes the binomial rank of as many.
+    """
+    near = statistics.upper_bound(latencies_ms, LEVEL)
+    size = _tail_size(latencies_ms)
+    rank = statistics.upper_rank(size, LEVEL, statistics.CONFIDENCE)
+    if near is None or rank is None:
+        return None
+    return max(near, float(np.quantile(latencies_ms, rank / (size + 1), method="weibull")))
+
+
+def _tail_size(latencies_ms: NDArray[Any]) -> int:
+    """As many independent samples tell as much about the share above the p99."""
+    count = len(latencies_ms)
+    length = count // statistics.BLOCKS
+    if length == 0:
+        return 0
+    above = latencies_ms > np.quantile(latencies_ms, LEVEL)
+    share = float(above.mean())
+    blocks = above[count - statistics.BLOCKS * length :].reshape(-1, length).mean(axis=1)
+    variance = float(blocks.var(ddof=1)) / statistics.BLOCKS
+    return count if variance == 0 else math.floor(min(count, share * (1 - share) / variance))
