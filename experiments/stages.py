@@ -23,10 +23,18 @@ class Bench:
     Args:
         space: The space file.
         store: The folder of the artifacts; what is there already is not made again.
+        more: Sections of the space that the file does not have.
     """
 
-    def __init__(self, space: Path, store: Path) -> None:
-        self.spec = specs.load(space)
+    def __init__(
+        self, space: Path, store: Path, more: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        resolved = dict(specs.load(space).resolved)
+        resolved["space"] = {**resolved["space"], **(more or {})}
+        store.mkdir(parents=True, exist_ok=True)
+        file = store / "space.yaml"
+        file.write_text(specs.dump(resolved))
+        self.spec = specs.load(file)
         self.store = Store(store)
         spec = self.spec
         process = intake.start(
@@ -90,6 +98,9 @@ class Bench:
             values[knob.name] = (
                 default if default is not None else first[0] if first else knob.domain.low
             )
+        unknown = set(settings) - {knob.name for knob in self.spec.space.knobs}
+        if unknown:
+            raise SystemExit(f"not in the space: {', '.join(sorted(unknown))}")
         values |= {"batch": 1, "threads": 1, "precision": "fp32", "backend": "torch"}
         values |= settings
         kept: dict[str, Scalar] = {}

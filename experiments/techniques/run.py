@@ -45,7 +45,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in options.networks:
             store = (options.store or Path(folder)) / name
-            bench = Bench(SPACES / name / "space.yaml", store)
+            more = {"prune": {"structure": ["none", "channel"]}, "qat": {"epochs": [0, 1]}}
+            bench = Bench(SPACES / name / "space.yaml", store, more)
             rows += [row(bench, name, *claim, options.seeds) for claim in claims(name)]
     publish(__file__, "Each technique against doing without it", rows)
 
