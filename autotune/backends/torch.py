@@ -159,7 +159,8 @@ class _Session:
 
         if self._ran is None:
             script = self._network if self._freeze else None
-            self._ran = torch_kernels.watch(lambda: self._answer(self._inputs), script)
+            word = "int8_dynamic" if self._precision == "int8_dynamic" else "int8"
+            self._ran = torch_kernels.watch(lambda: self._answer(self._inputs), word, script)
         return {
             "provider": "frozen" if self._freeze else "compiled" if self._ran.compiled else "eager",
             "threads": torch.get_num_threads(),
@@ -179,9 +180,11 @@ class _Session:
         return outputs
 
     def _autocast(self) -> Any:
+        """On for bf16; a frozen graph holds its casts, and where the network wants none."""
         import torch
 
-        return torch.autocast("cpu", torch.bfloat16, self._precision == "bf16")
+        on = self._precision == "bf16" and not (self._freeze and self._ready)
+        return torch.autocast("cpu", torch.bfloat16, on)
 
     def _make_ready(self, inputs: list[Tensor]) -> None:
         """Make of the network what runs, for inputs of these shapes."""
@@ -206,9 +209,10 @@ class _Session:
         import torch
 
         jit: Any = torch.jit
-        with warnings.catch_warnings(), torch.inference_mode(), self._autocast():
+        with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
-            traced = jit.trace(network, tuple(inputs), check_trace=False)
+            with self._autocast():
+                traced = jit.trace(network, tuple(inputs), check_trace=False)
             return jit.optimize_for_inference(jit.freeze(traced.eval()))
 
     def _compiled(self, network: Any, inputs: list[Tensor]) -> Any:

@@ -144,6 +144,9 @@ def with_dynamic_ranges(network: nn.Module) -> nn.Module:
         warnings.simplefilter("ignore")
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
+        # Teaches the compiler oneDNN's kernels, of which it otherwise takes fewer.
+        from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer  # noqa: F401
+
         quantize_(network, Int8DynamicActivationInt8WeightConfig(set_inductor_config=False))
     return network
 

@@ -25,12 +25,12 @@ _PRODUCTS = {
 }
 """Floating-point convolutions and matrix products; which argument tells their precision. Each is
 the one of its chain of calls that is always there: ``conv2d`` calls ``convolution``."""
-_INTEGERS = {
-    "onednn::qconv_pointwise": "int8",
-    "onednn::qconv2d_pointwise": "int8",
-    "onednn::qlinear_pointwise": "int8",
-    "aten::_int_mm": "int8_dynamic",
-}
+_INTEGERS = (
+    "onednn::qconv_pointwise",
+    "onednn::qconv2d_pointwise",
+    "onednn::qlinear_pointwise",
+    "aten::_int_mm",
+)
 _FROZEN = "prim::mkldnn_convolution"
 """TorchScript's own convolutions, in float32, which the profiler does not see."""
 _REGION = "Torch-Compiled Region"
@@ -51,14 +51,20 @@ class Ran:
     compiled: int
 
 
-def watch(request: Callable[[], object], script: Any = None) -> Ran:
-    """Profile one ``request``; ``script`` is the TorchScript module that it runs, if it does."""
+def watch(request: Callable[[], object], integers: str = "int8", script: Any = None) -> Ran:
+    """Profile one request.
+
+    Args:
+        request: Runs it.
+        integers: The word for integer kernels, which do not tell where their ranges come from.
+        script: The TorchScript module that it runs, if it does.
+    """
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
         request()
     events = profiled.profiler.kineto_results.events()
-    kernels = Counter(word for event in events if (word := _precision(event)))
+    kernels = Counter(word for event in events if (word := _precision(event, integers)))
     operators = Counter(event.name() for event in events if "::" in event.name())
     if script is not None and (frozen := len(script.graph.findAllNodes(_FROZEN))):
         kernels["fp32"] += frozen
@@ -70,11 +76,11 @@ def watch(request: Callable[[], object], script: Any = None) -> Ran:
     )
 
 
-def _precision(event: Any) -> str | None:
+def _precision(event: Any, integers: str) -> str | None:
     """The word for what a heavy kernel computes in; None for every other event."""
     name = event.name()
     if name in _INTEGERS:
-        return _INTEGERS[name]
+        return integers
     if name not in _PRODUCTS:
         return None
     kind = str(event.dtypes()[_PRODUCTS[name]])

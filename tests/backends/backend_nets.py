@@ -59,6 +59,16 @@ class Filters(nn.Module):
     def forward(self, x):
         return self.only(x).mean((2, 3))
 
+class Twice(nn.Module):
+    """A linear layer around a sum with what comes in."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(32, 32), nn.Linear(32, 4)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.body(x) + x))
+
 class Narrow(nn.Module):
     """Autocast is switched off inside."""
 
@@ -82,11 +92,21 @@ def filters():
     torch.manual_seed(0)
     return Filters()
 
+def twice():
+    torch.manual_seed(0)
+    return Twice()
+
 def narrow():
     torch.manual_seed(0)
     return Narrow()
 '''
-SHAPES = {"convolutions": (2, 8, 8), "attention": (6, 32), "filters": (2, 8, 8), "narrow": (6,)}
+SHAPES = {
+    "convolutions": (2, 8, 8),
+    "attention": (6, 32),
+    "filters": (2, 8, 8),
+    "twice": (32,),
+    "narrow": (6,),
+}
 SAMPLES = 48
 NETWORK = Stage("network", "", "network")
 DATA = Stage("data", "", "data")
