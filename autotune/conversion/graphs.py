@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,46 @@ CALIBRATION_BATCH = 32
 
 
 def load(folder: Path) -> Any:
-    """The ONNX model of an artifact, every node named: an unnamed one by its first output."""
+    """The ONNX model of an artifact, in the one form that the functions on models read.
+
+    Every node has a name: an unnamed one that of its first output. Every constant tensor is an
+    initializer, and none of them an input that might be replaced (which old files say of all).
+    """
     import onnx
 
     model = onnx.load(str(folder / FILE))
     for node in model.graph.node:
         if not node.name:
             node.name = next(o for o in node.output if o)
+    _constants_stored(model.graph)
+    known = {tensor.name for tensor in model.graph.initializer}
+    keep(model.graph.input, [place for place in model.graph.input if place.name not in known])
+    model.ir_version = max(model.ir_version, _FREE_INITIALIZERS)
     return model
+
+
+_FREE_INITIALIZERS = 4
+"""The version of ONNX's format from which an initializer need not be an input."""
+
+
+def _constants_stored(graph: Any) -> None:
+    """Make initializers of the nodes that do nothing but hold a tensor."""
+    rest = []
+    for node in graph.node:
+        tensor = next((a.t for a in node.attribute if a.name == "value"), None)
+        if node.op_type != "Constant" or tensor is None:
+            rest.append(node)
+            continue
+        graph.initializer.add().CopyFrom(tensor)
+        graph.initializer[-1].name = node.output[0]
+    keep(graph.node, rest)
+
+
+def keep(field: Any, values: Iterable[Any]) -> None:
+    """Leave these of a repeated field's messages in it, or put others in their place."""
+    kept = [type(value).FromString(value.SerializeToString()) for value in values]
+    del field[:]
+    field.extend(kept)
 
 
 def finish(context: StageContext) -> dict[str, Any]:
@@ -39,6 +71,13 @@ def constants(model: Any) -> dict[str, Any]:
         if node.op_type == "Identity" and node.input[0] in found:
             found[node.output[0]] = found[node.input[0]]
     return found
+
+
+def read(graph: Any) -> set[str]:
+    """The tensors that the nodes of a graph read, those inside its branches and loops too."""
+    found = {name for node in graph.node for name in node.input}
+    inside = [part for node in graph.node for a in node.attribute for part in (a.g, *a.graphs)]
+    return found.union(*(read(part) for part in inside if part.node))
 
 
 def operators(model: Any) -> str:

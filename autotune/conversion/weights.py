@@ -147,11 +147,8 @@ def _put(model: Any, nodes: list[Any]) -> None:
     """Give the model these nodes, and drop the weights that none of them reads."""
     from onnx import helper
 
-    read = {name for node in nodes for name in node.input} | {o.name for o in model.graph.output}
-    tensors = [tensor for tensor in model.graph.initializer if tensor.name in read]
-    for field, values in ((model.graph.node, nodes), (model.graph.initializer, tensors)):
-        kept = [type(value).FromString(value.SerializeToString()) for value in values]
-        del field[:]
-        field.extend(kept)
+    graphs.keep(model.graph.node, nodes)
+    read = graphs.read(model.graph) | {o.name for o in model.graph.output}
+    graphs.keep(model.graph.initializer, [t for t in model.graph.initializer if t.name in read])
     if not any(o.domain == "com.microsoft" for o in model.opset_import):
         model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
