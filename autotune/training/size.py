@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,13 +17,14 @@ def of(network: nn.Module, x: Mapping[str, NDArray[np.generic]]) -> Mapping[str,
     """``parameters``, ``macs`` of one sample, and ``sparsity``, the share of weights that are zero.
 
     Multiply-accumulates are half of the floating-point operations that PyTorch's counter sees
-    (convolutions, matrix products, attention); a zero weight counts as any other.
+    (convolutions, matrix products, attention; nothing of recurrent layers); a zero weight counts
+    as any other.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     inputs = [torch.from_numpy(np.array(a[:1])) for a in x.values()]
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), _unfused_attention(), FlopCounterMode(display=False) as counter:
         network(*inputs)
     weights = [p for p in network.parameters() if p.dim() > 1]
     total = sum(p.numel() for p in weights)
@@ -32,3 +34,18 @@ def of(network: nn.Module, x: Mapping[str, NDArray[np.generic]]) -> Mapping[str,
         "macs": counter.get_total_flops() / 2,
         "sparsity": zeros / total if total else 0.0,
     }
+
+
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Attention as the products that it is made of: the counter knows none of the fused kernels."""
+    from torch.backends import mha
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    before = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        mha.set_fastpath_enabled(before)
