@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,21 +70,15 @@ def train(network: nn.Module, context: TechniqueContext, loss: Loss, recipe: Rec
         TaskError: The user's training raised, or left what cannot be used.
     """
     masks = zeros.masks(network) if recipe.keep_zeros else {}
-    if context.train is not None:
-        own.train(network, context, loss, recipe.epochs, recipe.lr)
-    else:
-        _train(network, context, loss, recipe, masks)
-    zeros.apply(network, masks)
+    with zeros.held(network, masks):
+        if context.train is not None:
+            own.train(network, context, loss, recipe.epochs, recipe.lr)
+        else:
+            _train(network, context, loss, recipe)
     network.eval()
 
 
-def _train(
-    network: nn.Module,
-    context: TechniqueContext,
-    loss: Loss,
-    recipe: Recipe,
-    masks: Mapping[str, torch.Tensor],
-) -> None:
+def _train(network: nn.Module, context: TechniqueContext, loss: Loss, recipe: Recipe) -> None:
     rows, held = _rows(context, recipe)
     objective = _objective(network, context, loss, recipe.extra)
     steps = math.ceil(len(rows) / recipe.batch) * recipe.epochs
@@ -99,7 +93,7 @@ def _train(
         seed_everything((context.seed + epoch) % 2**32)  # a resumed epoch draws what it would have
         order = np.random.default_rng((context.seed, epoch)).permutation(len(rows))
         batches = _batches(rows[order], recipe.batch)
-        told = f"loss {_epoch(under_way, objective, batches, epoch, recipe, masks, pace):.4g}"
+        told = f"loss {_epoch(under_way, objective, batches, epoch, recipe, pace):.4g}"
         if recipe.patience:
             value = validation.mean_loss(network, objective, held, recipe.batch)
             _check(value, epoch, recipe)
@@ -118,7 +112,6 @@ def _epoch(
     batches: list[Rows],
     epoch: int,
     recipe: Recipe,
-    masks: Mapping[str, torch.Tensor],
     pace: Pace,
 ) -> float:
     """One pass over the data; its mean loss."""
@@ -135,7 +128,6 @@ def _epoch(
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         under_way.optimizer.step()
         under_way.schedule.step()
-        zeros.apply(network, masks)
         pace.within(epoch + number / len(batches), total / number)
     if name := finite.broken(network):
         raise StageError(f"training diverged: {name} is not finite {_at(epoch, recipe)}")

@@ -107,6 +107,27 @@ def test_zeros_stay_zeros(tmp_path):
     assert bool((found[0].weight[:, 3:] != 0).all())
 
 
+def test_what_it_minimises_is_computed_with_the_zeros(tmp_path):
+    body = """
+    def note(network, inputs, output):
+        lesson.report(str(int((network[0].weight[:, :3] != 0).sum())))
+
+    network.register_forward_hook(note)
+    x, y = torch.from_numpy(lesson.x["input"]), torch.from_numpy(lesson.y)
+    optimizer = torch.optim.SGD(network.parameters(), lesson.lr)
+    for epoch in range(lesson.epochs):
+        optimizer.zero_grad()
+        (lesson.loss(network(x), y, None) + lesson.loss(network(-x), y, None)).backward()
+        optimizer.step()
+"""
+    start, told = network(), []
+    with torch.no_grad():
+        start[0].weight[:, :3] = 0
+    recipe = dataclasses.replace(RECIPE, epochs=3, keep_zeros=True)
+    trained(context(tmp_path, body, report=told.append), recipe, start)
+    assert told == ["0"] * 6
+
+
 def test_its_checkpoint_is_gone_when_it_has_ended(tmp_path):
     where = context(tmp_path, "    torch.save({}, lesson.checkpoint)\n")
     trained(where)
