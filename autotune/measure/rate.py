@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from autotune.measure.batcher import Batcher, assemble
+from autotune.measure.blocks import collector_off
 from autotune.measure.ladder import FIRST_PROBES, Ladder, gap, next_rate, probes_left
 from autotune.measure.offline import settle
 from autotune.measure.probe import LEAST_REQUESTS, USUAL_REQUESTS, Probe, judge, plan
-from autotune.measure.server import Clock, Run, VirtualTime, serve
+from autotune.measure.server import Clock, Run, VirtualTime, drive
 
 if TYPE_CHECKING:
     from autotune.contracts import Arrays
@@ -63,7 +64,8 @@ class Highest:
     Attributes:
         limit_ms: The limit on the p99.
         rate_per_s: The highest rate that holds; None where none was found.
-        fails_at_per_s: The lowest rate above it that failed; None where none did.
+        fails_at_per_s: The lowest rate above it that did not hold: its p99 is too high, or cannot
+            be told in the time; None where there is none.
         bound_ms: The upper bound of the p99 at ``rate_per_s``.
         ended: "found": as closely as was asked for; "no rate": even where requests hardly ever
             meet, the limit is missed; "time": the time was up before either was clear.
@@ -138,10 +140,11 @@ def highest(
         raise ValueError("a server needs samples to serve: got none")
     settings, clock = settings or RateSettings(), clock or Clock()
     deadline = clock.now() + round(settings.max_s * 1e9)
-    curve = _warm_up(run, samples, batcher, settings.max_s * _WARMUP_SHARE, clock)
-    guess = _forecast(curve, batcher, limit_ms, settings)
-    ladder = Ladder(batcher, limit_ms, settings.tolerance, curve[1] / 1e9, guess)
-    return _search(run, samples, ladder, settings, deadline, clock)
+    with collector_off():
+        curve = _warm_up(run, samples, batcher, settings.max_s * _WARMUP_SHARE, clock)
+        guess = _forecast(curve, batcher, limit_ms, settings)
+        ladder = Ladder(batcher, limit_ms, settings.tolerance, curve[1] / 1e9, guess)
+        return _search(run, samples, ladder, settings, deadline, clock)
 
 
 def _search(
@@ -168,7 +171,7 @@ def _search(
         )
         if load is None:
             return _told(ladder, "time", probes)
-        seen = serve(run, samples, ladder.batcher, load, clock)
+        seen = drive(run, samples, ladder.batcher, load, clock)
         probes.append(judge(load, seen, ladder.limit_ms))
 
 

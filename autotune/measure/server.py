@@ -150,16 +150,21 @@ def serve(
     Raises:
         ValueError: There are no samples.
     """
+    with collector_off():
+        return drive(run, samples, batcher, load, clock or Clock())
+
+
+def drive(
+    run: Run, samples: Sequence[Arrays], batcher: Batcher, load: Load, clock: Clock
+) -> ServerRun:
+    """As ``serve``, for those who serve many loads and switch the garbage collector off once."""
     if not samples:
         raise ValueError("a server needs samples to serve: got none")
-    clock = clock or Clock()
     offsets = schedule(load)
-    with collector_off():
-        begin = clock.now()
-        arrivals: list[int] = (begin + offsets).tolist()
-        notes = _serve(run, samples, batcher, arrivals, load.give_up, clock)
-        seconds = (clock.now() - begin) / 1e9
-    return _told(batcher, arrivals, notes, seconds)
+    begin = clock.now()
+    arrivals: list[int] = (begin + offsets).tolist()
+    notes = _serve(run, samples, batcher, arrivals, load.give_up, clock)
+    return _told(batcher, arrivals, notes, (clock.now() - begin) / 1e9)
 
 
 def schedule(load: Load) -> Times:

@@ -1,0 +1,110 @@
+"""How a rate is judged: the bound of a queue's p99, and when a probe is worth its time."""
+
+import numpy as np
+import pytest
+
+from autotune.measure import statistics
+from autotune.measure.probe import judge, p99_bound, plan
+from autotune.measure.server import GiveUp, Load, ServerRun
+
+
+def queue(rng, load, count):
+    """Latencies of an M/D/1 queue of service time 1, by its random walk (Lindley 1952)."""
+    steps = np.concatenate([[0.0], np.cumsum(1 - rng.exponential(1 / load, size=count - 1))])
+    return 1 + steps - np.minimum.accumulate(steps)
+
+
+def seen(latencies_ms, pressed_share=0.5, unanswered=0):
+    latencies_ns = np.round(np.asarray(latencies_ms) * 1e6).astype(np.int64)
+    ones = np.ones(len(latencies_ns), dtype=np.int64)
+    return ServerRun(latencies_ns, ones, 0 * ones, unanswered, pressed_share, 1.0)
+
+
+# ---- the bound -----------------------------------------------------------------------------------
+
+
+def test_the_bound_of_independent_latencies_is_the_usual_one():
+    samples = np.random.default_rng(0).permutation(np.arange(1.0, 300.0))
+    assert p99_bound(np.full(2000, 3.0)) == 3.0
+    assert p99_bound(samples[:298]) is None
+    assert p99_bound(samples[:10]) is None
+    found = [p99_bound(np.random.default_rng(i).exponential(size=3000)) for i in range(300)]
+    assert np.mean(np.array(found) >= np.log(100)) >= 0.93  # its true p99
+
+
+def test_the_bound_pays_for_clusters_that_neighbours_do_not_show():
+    """The p99 of M/D/1 at load 0.8 is 11.36 service times (Franx; see test_rate)."""
+    rng = np.random.default_rng(1)
+    streams = [queue(rng, 0.8, 30_000) for _ in range(80)]
+    plain = [statistics.upper_bound(stream, 0.99) for stream in streams]
+    ours = [p99_bound(stream) for stream in streams]
+    too_low = np.mean([bound < 11.36 for bound in plain])
+    assert too_low > 0.15  # where it promises 0.05
+    assert np.mean([bound is not None and bound < 11.36 for bound in ours]) < too_low - 0.05
+    assert all(one is None or one >= other for one, other in zip(ours, plain, strict=True))
+
+
+# ---- the plan ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rate", "share_s", "left_s", "most", "requests"),
+    [
+        (1000.0, 5.0, 30.0, 100_000, 5000),  # its share of the time
+        (100.0, 5.0, 30.0, 100_000, 1050),  # more than its share, so that it can tell
+        (20.0, 5.0, 30.0, 100_000, 540),  # all that is left
+        (1000.0, 5.0, 30.0, 3000, 3000),
+    ],
+)
+def test_a_probe_is_as_long_as_it_must_be(rate, share_s, left_s, most, requests):
+    load = plan(rate, 5.0, share_s=share_s, left_s=left_s, most=most, seed=4)
+    assert load.requests == requests
+    assert load.seed == 4
+    assert load.give_up.above_ms == 5.0
+    allowed = load.give_up.allowed
+    rank = requests - allowed  # the bound of independent latencies is this one in order
+    assert rank == statistics.upper_rank(requests, 0.99, 0.95)
+
+
+def test_a_probe_that_could_not_tell_is_not_made():
+    assert plan(10.0, 5.0, share_s=5.0, left_s=33.0, most=10**5, seed=0) is None  # 297 requests
+    assert plan(10.0, 5.0, share_s=5.0, left_s=34.0, most=10**5, seed=0).requests == 306
+    assert plan(10.0, 5.0, share_s=5.0, left_s=-1.0, most=10**5, seed=0) is None
+
+
+# ---- the verdict ---------------------------------------------------------------------------------
+
+LOAD = Load(100.0, 2000, give_up=GiveUp(above_ms=5.0, allowed=12))
+
+
+def test_a_rate_holds_whose_bound_is_within_the_limit():
+    latencies = np.random.default_rng(2).uniform(1.0, 4.9, size=2000)
+    probe = judge(LOAD, seen(latencies), limit_ms=5.0)
+    assert probe.meets
+    assert probe.why == ""
+    assert probe.p99_ms <= probe.bound_ms <= 4.9
+    assert (probe.rate_per_s, probe.answered) == (100.0, 2000)
+
+
+def test_a_p99_within_the_limit_is_not_enough():
+    latencies = np.random.default_rng(3).uniform(1.0, 4.9, size=2000)
+    latencies[100:112] = 6.0  # no more than would be allowed if they came one by one
+    probe = judge(LOAD, seen(latencies), limit_ms=5.0)
+    assert probe.p99_ms < 5.0
+    assert not probe.meets
+    assert "bound" in probe.why
+
+
+@pytest.mark.parametrize(
+    ("run", "why"),
+    [
+        (seen(np.full(40, 9.0), unanswered=7), "40 of the first 40 requests took longer"),
+        (seen(np.linspace(1, 4, 2000)), "2000 requests, as correlated as these, cannot bound"),
+        (seen(np.full(2000, 2.0), pressed_share=0.995), "99.5% of the batches were full"),
+    ],
+)
+def test_a_rate_that_does_not_hold_says_why(run, why):
+    probe = judge(LOAD, run, limit_ms=5.0)
+    assert not probe.meets
+    assert probe.why.startswith(why)
+    assert probe.unanswered == run.unanswered
