@@ -221,7 +221,7 @@ class Technique(Protocol):
         """The sections that alone decide the shapes it makes.
 
         None of them (``()``) where it keeps the shapes; None where they hang on what the weights
-        are, so that they cannot be had before a training.
+        are, so that only ``apply`` can tell them.
         """
         ...
 

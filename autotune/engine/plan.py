@@ -193,17 +193,22 @@ def _network(configuration: Configuration, subject: Subject) -> Stage:
     """The given model with every active technique applied, in the order of their positions."""
     network = subject.source
     for name, technique in _techniques(configuration, subject.model):
-        inputs = [network]
-        if technique.needs_data:
-            inputs.append(subject.data)
-        if technique.needs_teacher:
-            inputs.append(_logits(subject))
-        settings = _settings(technique, configuration, subject.model, technique.sections)
-        parameters = {"technique": name, "settings": settings, "seed": subject.seed}
-        network = _technique(name, technique, parameters, inputs)
-        if technique.trains(settings):
-            network = replace(network, hints={_TRAINS: True})
+        network = _applied(name, technique, configuration, subject, network)
     return network
+
+
+def _applied(
+    name: str, technique: Technique, configuration: Configuration, subject: Subject, network: Stage
+) -> Stage:
+    inputs = [network]
+    if technique.needs_data:
+        inputs.append(subject.data)
+    if technique.needs_teacher:
+        inputs.append(_logits(subject))
+    settings = _settings(technique, configuration, subject.model, technique.sections)
+    parameters = {"technique": name, "settings": settings, "seed": subject.seed}
+    made = _technique(name, technique, parameters, inputs)
+    return replace(made, hints={_TRAINS: True}) if technique.trains(settings) else made
 
 
 _TRAINS = "trains"
@@ -215,20 +220,27 @@ def trains(stage: Stage) -> bool:
 
 
 def _structure(configuration: Configuration, subject: Subject) -> Stage | None:
-    """The same shapes with nothing trained; None where nothing would be, or shapes hang on it."""
-    network, trained = subject.source, False
+    """The same shapes with nothing trained; None where nothing would be, or shapes hang on it.
+
+    Where they hang on the weights as given, or on a clock, the network itself is taken: made twice
+    it could come out twice.
+    """
+    network = made = subject.source
+    trained = False
     for name, technique in _techniques(configuration, subject.model):
         settings = _settings(technique, configuration, subject.model, technique.sections)
         shapes = technique.shapes(settings)
         trained = trained or technique.trains(settings)
         if shapes is None and trained:
             return None
-        if shapes != ():
-            wanted = technique.sections if shapes is None else shapes
+        made = _applied(name, technique, configuration, subject, made)
+        if shapes is None:
+            network = made
+        elif shapes:
             inputs = [network, subject.data] if technique.needs_data else [network]
             parameters = {
                 "technique": name,
-                "settings": _settings(technique, configuration, subject.model, wanted),
+                "settings": _settings(technique, configuration, subject.model, shapes),
                 "seed": subject.seed,
                 "untrained": True,
             }

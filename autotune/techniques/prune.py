@@ -179,12 +179,8 @@ def structure(
     network: nn.Module, settings: Settings, context: TechniqueContext
 ) -> tuple[nn.Module, Blueprint]:
     """All at once: with what is kept of each layer fixed, which part it is does not matter."""
-    keeps = shapes(settings)
-    if keeps == ():
-        return network, context.blueprint
-    criterion = "magnitude" if keeps else str(settings["prune.criterion"])
-    _knife(network, settings, context, criterion).cut(network.eval(), 1.0)
-    network.zero_grad(set_to_none=True)
+    if shapes(settings):
+        _knife(network, settings, context, "magnitude").cut(network.eval(), 1.0)
     return network, context.blueprint
 
 

@@ -188,6 +188,17 @@ def test_the_proxy_has_the_shapes_and_nothing_that_is_trained():
         assert planned(**changed).proxy.key != one.proxy.key
 
 
+@pytest.mark.parametrize("allocation", ["global", "latency"])
+def test_where_the_weights_decide_the_shapes_the_proxy_is_of_the_network_itself(allocation):
+    given = {"student__width": 16, "prune__allocation": allocation}
+    one = planned(**given)
+    pruned = next(s for s in one.network.chain() if s.name == "prune")
+    assert pruned in one.proxy.chain()
+    assert not any(s.name in ("finetune", "prune (untrained)") for s in one.proxy.chain())
+    assert planned(**given, prune__steps=2).proxy is None
+    assert planned(**given | {"student__width": 8}).proxy is None
+
+
 def test_a_knob_that_a_point_does_not_hold_is_at_its_default():
     said = planned(student__factory="build_model", student__shrink=0.0, distill__hint=0.0)
     assert differing(planned(), said) == []
