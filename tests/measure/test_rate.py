@@ -114,13 +114,12 @@ def test_the_highest_rate_of_a_constant_service_time_is_that_of_m_d_1(limit_ms):
 
 def test_the_claim_is_seldom_too_high():
     theory = highest_load(5.0) * 500
-    for budget_s in (30.0, 60.0):
-        rates = [
-            searched(constant, Batcher(), 10.0, RateSettings(budget_s, seed=seed))[0].rate_per_s
-            for seed in range(15)
-        ]
-        assert np.mean([rate > theory for rate in rates]) <= 0.2
-        assert np.median(rates) > 0.75 * theory
+    rates = [
+        searched(constant, Batcher(), 10.0, RateSettings(60.0, seed=seed))[0].rate_per_s
+        for seed in range(15)
+    ]
+    assert np.mean([rate > theory for rate in rates]) <= 0.2
+    assert np.median(rates) > 0.75 * theory
 
 
 @pytest.mark.parametrize(("size", "delay_ms"), [(4, 0.0), (8, 0.0), (8, 2.0)])
