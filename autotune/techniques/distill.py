@@ -12,7 +12,7 @@ from autotune.errors import SpecError, StageError
 from autotune.space import AllOf, Condition, Is, Not, Settings
 from autotune.target import Target
 from autotune.task import Blueprint, ModelSource
-from autotune.training import usercode
+from autotune.training import teaching, usercode
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,10 +34,9 @@ def parameters(model: ModelSource) -> Mapping[str, tuple[Parameter, ...]]:
     return {
         "student": _student(model),
         "distill": (
-            Parameter("temperature", float, 4.0, low=0.1, help="softens the teacher's outputs"),
-            Parameter("alpha", float, 0.3, low=0, high=1, help="weight of the labels"),
+            *teaching.TEACHER,
             Parameter("epochs", int, 10, low=1, help="passes over the training data"),
-            Parameter("lr", float, 3e-3, low=0, help="peak learning rate"),
+            teaching.LR,
             Parameter(
                 "hint",
                 float,
@@ -45,13 +44,7 @@ def parameters(model: ModelSource) -> Mapping[str, tuple[Parameter, ...]]:
                 low=0,
                 help="weight of matching what the teacher's last linear layer reads; 0: none",
             ),
-            Parameter(
-                "patience",
-                int,
-                0,
-                low=0,
-                help="ends after so many epochs without progress on held-back samples; 0: never",
-            ),
+            teaching.PATIENCE,
         ),
     }
 
@@ -128,9 +121,9 @@ _RESERVED = ("factory", "shrink", "round_to")
 
 
 def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection | None:
-    """Hints are a part of the shared training loop, which the user's own training replaces."""
+    """Hints too are a part of the shared training loop, which the user's own training replaces."""
     if model.train is None or not settings.get("distill.hint"):
-        return None
+        return teaching.reject("distill", settings, model)
     return Rejection("never", f"distill.hint has no part in the task's own {model.train.name}()")
 
 
@@ -154,14 +147,8 @@ def apply(
     from autotune.training import loop, losses
 
     student, blueprint = structure(network, settings, context)
-    teach = losses.distillation(
-        float(settings["distill.temperature"]), float(settings["distill.alpha"])
-    )
-    recipe = loop.Recipe(
-        int(settings["distill.epochs"]),
-        float(settings["distill.lr"]),
-        patience=int(settings["distill.patience"]),
-    )
+    teach = teaching.loss("distill", settings)
+    recipe = teaching.recipe("distill", settings, keep_zeros=False)
     weight = float(settings["distill.hint"])
     if not weight:
         loop.train(student, context, teach, recipe)

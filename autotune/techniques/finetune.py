@@ -9,6 +9,7 @@ from autotune.contracts import Parameter, Rejection, TechniqueContext
 from autotune.space import Condition, Is, Settings
 from autotune.target import Target
 from autotune.task import Blueprint, ModelSource
+from autotune.training import teaching
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,16 +27,9 @@ def parameters(model: ModelSource) -> Mapping[str, tuple[Parameter, ...]]:
     return {
         "finetune": (
             Parameter("epochs", int, 4, low=1, help="passes over the training data"),
-            Parameter("lr", float, 3e-3, low=0, help="peak learning rate"),
-            Parameter("temperature", float, 4.0, low=0.1, help="softens the teacher's outputs"),
-            Parameter("alpha", float, 0.3, low=0, high=1, help="weight of the labels"),
-            Parameter(
-                "patience",
-                int,
-                0,
-                low=0,
-                help="ends after so many epochs without progress on held-back samples; 0: never",
-            ),
+            teaching.LR,
+            *teaching.TEACHER,
+            teaching.PATIENCE,
         )
     }
 
@@ -46,7 +40,7 @@ def when(model: ModelSource) -> Condition:
 
 
 def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection | None:
-    return None
+    return teaching.reject("finetune", settings, model)
 
 
 def trains(settings: Settings) -> bool:
@@ -61,17 +55,10 @@ def apply(
     network: nn.Module, settings: Settings, context: TechniqueContext
 ) -> tuple[nn.Module, Blueprint]:
     """The same network, trained on in place."""
-    from autotune.training import loop, losses
+    from autotune.training import loop
 
-    teach = losses.distillation(
-        float(settings["finetune.temperature"]), float(settings["finetune.alpha"])
-    )
-    recipe = loop.Recipe(
-        int(settings["finetune.epochs"]),
-        float(settings["finetune.lr"]),
-        keep_zeros=True,
-        patience=int(settings["finetune.patience"]),
-    )
+    teach = teaching.loss("finetune", settings)
+    recipe = teaching.recipe("finetune", settings, keep_zeros=True)
     loop.train(network, context, teach, recipe)
     return network, context.blueprint
 

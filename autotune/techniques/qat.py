@@ -9,6 +9,7 @@ from autotune.contracts import QUANTIZED, Parameter, Rejection, TechniqueContext
 from autotune.space import AllOf, Condition, Is, Not, Settings
 from autotune.target import Target
 from autotune.task import Blueprint, ModelSource
+from autotune.training import teaching
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,16 +34,9 @@ def parameters(model: ModelSource) -> Mapping[str, tuple[Parameter, ...]]:
                 help="passes over the training data under simulated INT8; 0: none",
                 when=QUANTIZED,
             ),
-            Parameter("lr", float, 3e-3, low=0, help="peak learning rate"),
-            Parameter("temperature", float, 4.0, low=0.1, help="softens the teacher's outputs"),
-            Parameter("alpha", float, 0.3, low=0, high=1, help="weight of the labels"),
-            Parameter(
-                "patience",
-                int,
-                0,
-                low=0,
-                help="ends after so many epochs without progress on held-back samples; 0: never",
-            ),
+            teaching.LR,
+            *teaching.TEACHER,
+            teaching.PATIENCE,
         )
     }
 
@@ -53,7 +47,7 @@ def when(model: ModelSource) -> Condition:
 
 
 def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection | None:
-    return None
+    return teaching.reject("qat", settings, model)
 
 
 def trains(settings: Settings) -> bool:
@@ -74,18 +68,13 @@ def apply(
     Raises:
         StageError: The network computes nothing that can be simulated.
     """
-    from autotune.training import fakequant, loop, losses
+    from autotune.training import fakequant, loop
 
     simulated = fakequant.simulated(network, context.train_x, context.seed)
     if simulated.skipped:
         context.report(f"not simulated in INT8: {', '.join(simulated.skipped)}")
-    teach = losses.distillation(float(settings["qat.temperature"]), float(settings["qat.alpha"]))
-    recipe = loop.Recipe(
-        int(settings["qat.epochs"]),
-        float(settings["qat.lr"]),
-        keep_zeros=True,
-        patience=int(settings["qat.patience"]),
-    )
+    teach = teaching.loss("qat", settings)
+    recipe = teaching.recipe("qat", settings, keep_zeros=True)
     loop.train(simulated, context, teach, recipe)
     return network, context.blueprint
 

@@ -1,5 +1,6 @@
 """What every technique must do; a new file in autotune/techniques is tested by existing."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -164,6 +165,20 @@ def test_it_is_active_where_it_says_and_only_there(name, models):
     assert when.holds(everything)
     assert not when.holds(neutral)
     assert technique.reject(everything, target(), model) is None
+
+
+@pytest.mark.parametrize("name", names)
+def test_patience_is_refused_where_the_user_trains(name, models):
+    technique, model = plugins.load("techniques", name), models["residual"]
+    own = dataclasses.replace(model, train=CodeRef(model.factory.file, "learn"))
+    for section, parameters in technique.parameters(model).items():
+        for word in (p.name for p in parameters if p.name == "patience"):
+            asked = {f"{section}.{word}": 3}
+            assert technique.reject(asked, target(), model) is None
+            assert technique.reject({f"{section}.{word}": 0}, target(), own) is None
+            reason = technique.reject(asked, target(), own).reason
+            assert "learn()" in reason
+            assert f"{section}.{word}" in reason
 
 
 @pytest.mark.parametrize("net", NETWORKS)
