@@ -116,12 +116,13 @@ class Trial:
 def doubt(trial: Trial) -> str:
     """Why the trial's latencies are to be doubted: what else ran; "" where nothing disturbed."""
     facts = trial.measurement.facts if trial.measurement else {}
+    who = f"{'the baseline, ' * (trial.origin == 'baseline')}trial {trial.number},"
     if not facts.get("noisy"):
-        return ""
+        failed = facts.get("confirmed", {}).get("rounds") == 0
+        return f"{who} could not be measured again, undisturbed, to confirm it" if failed else ""
     told = f"{facts.get('disturbed_blocks', '?')} of {facts.get('blocks', '?')} blocks disturbed"
     if facts.get("run_queue_share") is not None:
         told += f", {facts['run_queue_share']:.0%} of their time spent waiting for a core"
     if facts.get("reference_ratio") is not None:
         told += f", the reference {facts['reference_ratio']:.2f} times as slow as undisturbed"
-    who = f"{'the baseline, ' * (trial.origin == 'baseline')}trial {trial.number},"
     return f"{who} was measured while something else ran ({told})"

@@ -79,16 +79,18 @@ def waited_ns() -> int | None:
     return total if told else None
 
 
-def work() -> float:
-    """The work: integer arithmetic in a row, then passes over arrays of 128 kB; the same always."""
-    one, two, three = _arrays()
-    state = 1
-    for _ in range(2500):
-        state = (state * 1103515245 + 12345) & 0x7FFFFFFF
-    for _ in range(20):
-        np.multiply(one, two, out=three)
-        np.add(three, one, out=three)
-    return state + float(three[0])
+def work() -> int:
+    """The work: passes over a quarter of a megabyte, integer steps over 32 kB; always the same."""
+    one, two, out, state, shifted = _arrays()
+    for _ in range(40):
+        np.multiply(one, two, out=out)
+        np.add(out, one, out=out)
+    state[:] = _SEEDS
+    for _ in range(16):
+        for shift, by in _STEPS:
+            shift(state, by, out=shifted)
+            np.bitwise_xor(state, shifted, out=state)
+    return int(state[-1])
 
 
 def burst() -> float:
@@ -166,10 +168,26 @@ def _recent(path: Path) -> list[list[float]]:
         return []
 
 
+_SEEDS = np.arange(1, 4097, dtype=np.uint64)
+_STEPS = (
+    (np.left_shift, np.uint64(13)),
+    (np.right_shift, np.uint64(7)),
+    (np.left_shift, np.uint64(17)),
+)
+"""One step of Marsaglia's xorshift generator (2003)."""
+
+
 @cache
-def _arrays() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    one = np.linspace(0.5, 1.5, 32768, dtype=np.float32)
-    return one, one[::-1].copy(), np.empty_like(one)
+def _arrays() -> tuple[NDArray[Any], ...]:
+    """Rows of one buffer from a page's start on: how they lie decides how long the work takes."""
+    size, gap, page = 16384, 80, 4096
+    room = np.zeros(3 * (size + gap) + 4 * 4096 + page, dtype=np.float32)
+    start = (-room.ctypes.data % page) // room.itemsize
+    rows = [room[start + i * (size + gap) :][:size] for i in range(3)]
+    rows[0][:] = np.linspace(0.5, 1.5, size)
+    rows[1][:] = rows[0][::-1]
+    rest = room[start + 3 * (size + gap) :][: 4 * 4096].view(np.uint64)
+    return (*rows, rest[:4096], rest[4096:])
 
 
 def _timed() -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from autotune.errors import RunFolderError
@@ -76,7 +77,8 @@ def _decode(data: Mapping[str, Any]) -> Outcome:
 def trials(events: Iterable[Event]) -> tuple[Trial, ...]:
     """The trials of a journal, by number.
 
-    A later event of the same number replaces an earlier one. A trial that started and has no
+    A later event of the same number replaces an earlier one; what a front member was confirmed with
+    replaces what the search measured. A trial that started and has no
     outcome keeps ``None``: it runs, or was in flight when the driver died.
 
     Raises:
@@ -89,7 +91,15 @@ def trials(events: Iterable[Event]) -> tuple[Trial, ...]:
             found[event["number"]] = Trial(event["number"], configuration, event["origin"])
         elif event["event"] == "outcome":
             found[event["number"]] = _ended(found.get(event["number"]), event)
+        elif event["event"] == "confirmed":
+            found[event["number"]] = _confirmed(found.get(event["number"]), event)
     return tuple(found[number] for number in sorted(found))
+
+
+def _confirmed(trial: Trial | None, event: Event) -> Trial:
+    if trial is None:
+        raise RunFolderError(f"the journal confirms trial {event['number']}, which never started")
+    return replace(trial, outcome=decode_outcome(event["outcome"]))
 
 
 def _ended(trial: Trial | None, event: Event) -> Trial:

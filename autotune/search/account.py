@@ -26,6 +26,10 @@ class Account:
     def ran(self, trained: bool, began: float, seconds: float) -> None:
         """A stage ran from ``began`` (``time.time``) on."""
         self.executed.append(trained)
+        self.beside(began, seconds)
+
+    def beside(self, began: float, seconds: float) -> None:
+        """Something ran from ``began`` on that no trial needs: the front was confirmed."""
         self._busy.append((began, began + seconds))
 
     def ended(self) -> None:

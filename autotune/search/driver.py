@@ -11,6 +11,7 @@ from autotune.engine.graph import Graph
 from autotune.engine.plan import Effort, Plan, Subject, plan
 from autotune.runfolder import encode_outcome
 from autotune.search import account
+from autotune.search.confirm import Bench, confirm, reserve_s
 from autotune.search.pipeline import Pipeline
 from autotune.search.propose import Proposal, Proposer
 from autotune.search.starts import baselines, experts
@@ -103,6 +104,7 @@ class Driver:
         targets = {target.name: target for target in spec.targets}
         self._spec = spec
         self._journal = journal
+        self._graph = graph
         self._log = log
         self._plan = planner or (lambda c: plan(c, subject, targets, effort(spec)))
         self._ended: dict[int, Trial] = {t.number: t for t in history if t.outcome is not None}
@@ -121,7 +123,10 @@ class Driver:
         )
 
     def run(self, observe: Observer) -> str:
-        """Search until the budget is spent; why it ended: budget, time, exhausted, interrupted.
+        """Search until the budget is spent, confirm the front; why it ended.
+
+        Returns:
+            budget, time, exhausted or interrupted.
 
         Raises:
             MachineError: The disk is full; what was measured is kept.
@@ -138,6 +143,8 @@ class Driver:
             self._pipeline.step(POLL_S)
             for trial in self._pipeline.settle(list(self._ended.values())):
                 self._keep(trial)
+        if why != "interrupted":
+            why = self._confirm(observe) or why
         observe(self._state())
         return why
 
@@ -152,6 +159,27 @@ class Driver:
                 self._pipeline.account.executed,
             ),
         }
+
+    def _confirm(self, observe: Observer) -> str:
+        """Measure the front again and write down what came out; "interrupted" where it was."""
+        reserved = reserve_s(self._spec.budget.seconds)
+        most = min(reserved, self._time_left() + reserved)
+        began, began_at = time.monotonic(), time.time()
+        bench = Bench(
+            self._spec,
+            self._graph,
+            self._plan,
+            lambda: 0.0 if self._stopped() else began + most - time.monotonic(),
+            lambda: observe(self._state()),
+        )
+        for trial in confirm(self._history(), bench):
+            if trial.outcome is not None:
+                self._ended[trial.number] = trial
+                event = {"event": "confirmed", "number": trial.number, "at": time.time()}
+                self._journal.append({**event, "outcome": encode_outcome(trial.outcome)})
+                self._log(f"trial {trial.number} confirmed")
+        self._pipeline.account.beside(began_at, time.monotonic() - began)
+        return "interrupted" if self._stopped() else ""
 
     def _starts(self, history: Sequence[Trial]) -> list[Proposal]:
         """The baselines, what was in flight when an earlier session ended, the experts' choices."""
@@ -226,7 +254,8 @@ class Driver:
 
     def _time_left(self) -> float:
         limit = self._spec.budget.seconds
-        return float("inf") if limit is None else limit - FINISH_S - self._elapsed_s()
+        kept_back = FINISH_S + reserve_s(limit)
+        return float("inf") if limit is None else limit - kept_back - self._elapsed_s()
 
     def _state(self) -> State:
         pipeline = self._pipeline

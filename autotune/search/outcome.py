@@ -71,10 +71,15 @@ def _completed(
 def latency_columns(latency: Result, target: Target) -> dict[str, Estimate]:
     """What a latency stage measured, with the cost where the target has a price."""
     values = _columns(latency.facts["columns"])
+    return values | priced(values, target)
+
+
+def priced(values: Mapping[str, Estimate], target: Target) -> dict[str, Estimate]:
+    """What the throughput among ``values`` costs on the target; nothing where it has no price."""
     price = target.lane_price_per_hour
-    if price is not None:
-        values["cost_usd_per_million"] = cost_estimate(price, values["throughput_per_s"])
-    return values
+    if price is None:
+        return {}
+    return {"cost_usd_per_million": cost_estimate(price, values["throughput_per_s"])}
 
 
 def _drop(accuracy: Result, bench: Bench) -> dict[str, Estimate]:

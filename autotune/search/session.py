@@ -67,10 +67,12 @@ class Session:
 def complete(spec: Spec, earlier: RunData) -> bool:
     """Whether an earlier session has spent the budget on the same code, so that nothing is left."""
     finished = sum(counts(trial) for trial in earlier.trials)
-    spent = finished >= spec.budget.trials or earlier.summary.get("why") == "exhausted"
+    why = earlier.summary.get("why")
+    spent = finished >= spec.budget.trials and why not in ("", "interrupted", "failed")
+    spent = spent or why == "exhausted"
     asked = spec.budget.seconds
     late = asked is not None and asked <= float(earlier.summary.get("budget_s") or 0.0)
-    late = late and earlier.summary.get("why") == "time"
+    late = late and why == "time"
     here = same_measuring(earlier.environment, environment(spec))
     return here and (spent or late) and _recorded(earlier, "files") == _files(spec)
 

@@ -85,3 +85,17 @@ def test_trials_come_by_number_with_their_times() -> None:
 def test_an_outcome_of_a_trial_that_never_started_is_an_error() -> None:
     with pytest.raises(RunFolderError, match="trial 3, which never started"):
         trials([done(3, "x")])
+
+
+def confirmed(number: int, reason: str) -> dict[str, object]:
+    return {**done(number, reason), "event": "confirmed"}
+
+
+def test_what_a_trial_was_confirmed_with_takes_the_place_of_its_outcome() -> None:
+    times = {"stage_seconds": {"export": 2.5}, "executed": ["export"]}
+    (trial,) = trials([started(0), {**done(0, "first"), **times}, confirmed(0, "again")])
+    assert trial.outcome == Rejected("again")
+    assert trial.stage_seconds == {"export": 2.5}
+    assert trial.executed == ("export",)
+    with pytest.raises(RunFolderError, match="confirms trial 3, which never started"):
+        trials([confirmed(3, "x")])
