@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
 summary = "OpenVINO, CPU plug-in"
 libraries = ("openvino",)
-_HEAVY = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Deconvolution", "Gemm")
+_HEAVY = (
+    "Convolution",
+    "GroupConvolution",
+    "FullyConnected",
+    "MatMul",
+    "Deconvolution",
+    "Gemm",
+    "RNNSeq",
+    "RNNCell",
+)
 _WORDS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
 _FLOATS = ("f32", "bf16", "f16")
 _DYNAMIC_GROUP = 32

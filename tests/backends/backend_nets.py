@@ -69,6 +69,16 @@ class Twice(nn.Module):
     def forward(self, x):
         return self.head(torch.relu(self.body(x) + x))
 
+class Recurrent(nn.Module):
+    """An LSTM over 6 places, and a linear head."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.LSTM(32, 32, batch_first=True), nn.Linear(32, 4)
+
+    def forward(self, x):
+        return self.head(self.body(x)[0][:, -1])
+
 class Narrow(nn.Module):
     """Autocast is switched off inside."""
 
@@ -96,6 +106,10 @@ def twice():
     torch.manual_seed(0)
     return Twice()
 
+def recurrent():
+    torch.manual_seed(0)
+    return Recurrent()
+
 def narrow():
     torch.manual_seed(0)
     return Narrow()
@@ -105,6 +119,7 @@ SHAPES = {
     "attention": (6, 32),
     "filters": (2, 8, 8),
     "twice": (32,),
+    "recurrent": (6, 32),
     "narrow": (6,),
 }
 SAMPLES = 48

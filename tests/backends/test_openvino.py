@@ -18,7 +18,7 @@ BF16 = hardware.bf16_kernels(HERE)
 VNNI = HERE.has("avx512_vnni") or HERE.has("avx_vnni")
 needs_bf16 = pytest.mark.skipif(not BF16, reason="no bf16 instructions")
 needs_vnni = pytest.mark.skipif(not VNNI, reason="no VNNI")
-NETS = ("convolutions", "attention", "filters")
+NETS = ("convolutions", "attention", "filters", "recurrent")
 MODEL = ModelSource(CodeRef("task.py", "build"))
 
 
@@ -62,6 +62,13 @@ def test_most_products_of_a_transformer_are_of_the_precision_asked_for(precision
     assert 2 * kernels[precision] > sum(kernels.values())
     assert not np.array_equal(outputs, place.expected)
     check.verify(place.expected, outputs, precision)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_recurrent_layer_counts_in_the_precision_that_it_runs_in(precision, places):
+    _, facts = places["recurrent"].ran(backend, settings(precision))
+    head = {"fp32": {"fp32": 2}, "int8": {"fp32": 1, "int8": 1}}
+    assert facts["kernels"] == head[precision]
 
 
 @needs_vnni
