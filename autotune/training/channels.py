@@ -83,8 +83,19 @@ def remove(network: nn.Module, inputs: tuple[Tensor, ...], ratio: float, round_t
 
 
 def sizes(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[int, ...]:
-    """How many channels each group has, before anything is removed."""
-    return tuple(group.size for group in _groups(network, inputs)[1])
+    """How many channels each group has, before anything is removed.
+
+    Raises:
+        StageError: There is no group: nothing in the network has channels that could go.
+    """
+    found = tuple(group.size for group in _groups(network, inputs)[1])
+    if not found:
+        kinds = sorted({type(m).__name__ for m in network.modules() if not list(m.children())})
+        raise StageError(
+            "no layer of this network has channels that can be removed (its outputs stay, and only "
+            f"convolutions and linear layers are known); its layers: {', '.join(kinds)}"
+        )
+    return found
 
 
 def cut(

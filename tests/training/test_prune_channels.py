@@ -224,3 +224,17 @@ def test_a_module_that_fails_with_fewer_channels_is_named():
 def test_a_ratio_that_removes_nothing_is_refused():
     with pytest.raises(StageError, match="removed nothing: raise the ratio or lower round_to"):
         channels.remove(residual(), X, 0.1, 32)
+
+
+def test_a_network_without_channels_is_told_its_layers():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.LSTM(8, 16, batch_first=True)
+            self.head = nn.Linear(16, 3)
+
+        def forward(self, x):
+            return self.head(self.layers(x)[0][:, -1])
+
+    with pytest.raises(StageError, match=r"no layer .* can be removed .* LSTM, Linear"):
+        channels.remove(Recurrent().eval(), (torch.ones(2, 5, 8),), 0.5, 1)
