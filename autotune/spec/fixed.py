@@ -130,6 +130,7 @@ _COLUMNS = frozenset(
         *("trial", "outcome", "reason", "origin", "on_front", "baseline", "stage_seconds"),
         *(quantity.column for quantity in QUANTITIES.values()),
         *("latency_mean_ms", "memory_peak_bytes", "load_seconds"),
+        *("parameters", "macs", "sparsity"),
     ]
 )
 _BOUNDS = ("_low", "_high", "_drop")
