@@ -1,9 +1,10 @@
 """Each technique against doing without it, at equal cost, over several seeds.
 
 For both networks: quantization-aware training against post-training quantization (same kernels, so
-the same speed), and against as many more epochs in floating point before it; a distilled student against the same student trained on the labels alone, half of
-the channels (or of the feed-forward) pruned and fine-tuned against the dense network. Accuracy is
-on the test part, the speed is the ratio of interleaved blocks at batch 1.
+the same speed), and against as many more epochs in floating point before it; a distilled student
+against the same student trained on the labels alone; half of the channels (or of the feed-forward)
+pruned and fine-tuned against the dense network. Accuracy is on the test part, the speed is the
+ratio of interleaved blocks at batch 1.
 """
 
 from __future__ import annotations
