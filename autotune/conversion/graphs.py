@@ -11,6 +11,7 @@ from typing import Any
 from autotune.contracts import StageContext
 from autotune.conversion import arrays
 from autotune.conversion.export import FILE
+from autotune.training.network import SOURCE
 
 CALIBRATION_BATCH = 32
 
@@ -60,7 +61,7 @@ def keep(field: Any, values: Iterable[Any]) -> None:
 
 def finish(context: StageContext) -> dict[str, Any]:
     """Complete the artifact of a stage that has written its ONNX file; facts about it."""
-    shutil.copy(context.inputs[0] / "source.json", context.out / "source.json")
+    shutil.copy(context.inputs[0] / SOURCE, context.out / SOURCE)
     return {"bytes": (context.out / FILE).stat().st_size}
 
 

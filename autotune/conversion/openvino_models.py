@@ -13,6 +13,7 @@ from autotune.conversion.export import FILE as ONNX
 from autotune.errors import StageError
 from autotune.plugins import version
 from autotune.space import Settings
+from autotune.training.network import SOURCE
 
 FILE = "model.xml"
 CONVOLUTIONS = (
@@ -211,7 +212,7 @@ def _save(model: Any, context: StageContext) -> dict[str, Any]:
     import openvino as ov
 
     ov.save_model(model, str(context.out / FILE), compress_to_fp16=False)
-    shutil.copy(context.inputs[0] / "source.json", context.out / "source.json")
+    shutil.copy(context.inputs[0] / SOURCE, context.out / SOURCE)
     return {"bytes": sum(p.stat().st_size for p in context.out.glob("model.*"))}
 
 

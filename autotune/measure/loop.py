@@ -37,7 +37,6 @@ BLOCK_S = 0.25
 _WINDOW_S = 0.05
 _GLANCE_S = 0.04
 _MOST = 100_000
-_collector_off = collector_off
 
 
 @dataclass(frozen=True)
