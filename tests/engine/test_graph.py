@@ -241,16 +241,6 @@ def run_all(graph, stages):
     return results
 
 
-def test_a_cancelled_stage_is_given_up(graph, tmp_path):
-    # the last one here: Ray now and then loses the core of a task that is cancelled as it begins
-    waiting = stage("pid", file=str(tmp_path / "pid"))
-    handle = graph.submit(waiting)
-    graph.cancel(handle)
-    assert handle.result.error == "cancelled"
-    assert graph.under_way() == []
-    assert graph.pending(waiting)
-
-
 def test_a_stage_under_way_tells_how_far_it_is(graph, tmp_path):
     told = stage("tell", name="distill", go=str(tmp_path / "go"))
     left = graph.store.root / "scratch" / told.key / "progress.txt"
@@ -268,3 +258,13 @@ def test_a_stage_under_way_tells_how_far_it_is(graph, tmp_path):
     (tmp_path / "go").touch()
     assert end(graph, handle)[0].ok
     assert graph.progress() == []
+
+
+def test_a_cancelled_stage_is_given_up(graph, tmp_path):
+    # the last one here: Ray now and then loses the core of a task that is cancelled as it begins
+    waiting = stage("pid", file=str(tmp_path / "pid"))
+    handle = graph.submit(waiting)
+    graph.cancel(handle)
+    assert handle.result.error == "cancelled"
+    assert graph.under_way() == []
+    assert graph.pending(waiting)
