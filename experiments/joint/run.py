@@ -26,8 +26,8 @@ from interleave import compare, ratio
 from record import publish
 from stages import Bench
 
-import autotune
 from autotune.errors import Infeasible
+from autotune.runfolder import run as runfolder
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
 POINT = 0.01
@@ -68,10 +68,10 @@ def contest(name: str, folder: Path) -> list[dict[str, object]]:
 
 def joint(out: Path, metric: str, floor: float) -> list[Settings]:
     """The fastest trials of the run within the limit, by their measured p50."""
-    run = autotune.load(out)
+    run = runfolder.read(out)
     found = [
         (trial.measurement["latency_p50_ms"], dict(trial.configuration))
-        for trial in run.data.trials
+        for trial in run.trials
         if trial.measurement is not None
         and trial.configuration["batch"] == 1
         and trial.measurement[metric] >= floor
@@ -139,7 +139,8 @@ def row(
 ) -> dict[str, object]:
     slower, low, high = ratio(blocks, side, "joint")
     speed, slow, fast = ratio(blocks, "baseline", side)
-    told = {k: v for k, v in settings.items() if k not in ("batch", "threads")}
+    searched = {knob.name for knob in bench.spec.space.knobs if len(knob.domain.grid() or ()) != 1}
+    told = {k: v for k, v in settings.items() if k in searched - {"batch", "threads"}}
     return {
         "network": network,
         "side": side,
