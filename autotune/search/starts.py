@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from itertools import chain, zip_longest
+
 from autotune import plugins
 from autotune.contracts import SHARED, Parameter
 from autotune.errors import Infeasible
@@ -27,23 +31,80 @@ def baselines(spec: Spec) -> tuple[Configuration, ...]:
 
 
 def experts(spec: Spec) -> tuple[Configuration, ...]:
-    """Every backend at every precision with its defaults, smallest batch; the model untouched."""
-    found: dict[str, Configuration] = {}
-    defaults = {knob.name: _default(spec, knob) for knob in spec.space.knobs}
-    for backend in _values(_knob(spec, "backend")):
-        for precision in _values(_knob(spec, "precision")):
-            try:
-                point = spec.space.configure(
-                    {**defaults, "backend": backend, "precision": precision}
+    """What an expert would try first, in as many trials as half of the budget.
+
+    First each backend at INT8 (where the space or the backend has none: at the first precision that
+    it takes); then every way in which a technique of the space changes the network, alone; then
+    the backends at their other precisions, in turn. All else is at its default.
+    """
+    rounds = zip_longest(*(_precisions(spec, backend) for backend in _backends(spec)))
+    some = [[point for point in points if point is not None] for points in rounds]
+    first, *rest = some or [[]]  # the defaults alone may be among what cannot run
+    found = {point.key: point for point in (*first, *_changes(spec), *chain(*rest))}
+    return tuple(found.values())[: max(1, spec.budget.trials // 2)]
+
+
+def _precisions(spec: Spec, backend: Scalar) -> list[Configuration]:
+    """The backend at every precision that it takes, the model untouched; INT8 first."""
+    words = sorted(_values(_knob(spec, "precision")), key=lambda word: word != "int8")
+    return _feasible(spec, [{"backend": backend, "precision": word} for word in words])
+
+
+def _changes(spec: Spec) -> list[Configuration]:
+    """A configuration for each way a technique of the space changes the network.
+
+    A way is a knob that brings the technique in by itself: a word of it each, of numbers the middle
+    one. It is taken where it can run first, the baseline's backend last.
+    """
+    techniques = [plugins.load("techniques", name) for name in plugins.names("techniques")]
+    found: list[Configuration] = []
+    for technique in sorted(techniques, key=lambda t: t.position) if spec.model.trainable else ():
+        when = technique.when(spec.model)
+        own = [k for k in spec.space.knobs if k.name.split(".")[0] in technique.sections]
+        for knob in (k for k in own if k.name in when.knobs()):
+            for value in _others(spec, knob):
+                points = (
+                    point
+                    for backend in _backends(spec)
+                    for point in _precisions_with(spec, backend, knob.name, value)
                 )
-            except Infeasible:
-                continue
-            found.setdefault(point.key, point)
-    return tuple(found.values())
+                found += next(([p] for p in points if when.holds(p)), [])
+    return found
+
+
+def _precisions_with(spec: Spec, backend: Scalar, name: str, value: Scalar) -> list[Configuration]:
+    return _feasible(spec, [{**p, name: value} for p in _precisions(spec, backend)])
+
+
+def _others(spec: Spec, knob: Knob) -> tuple[Scalar, ...]:
+    """Values that differ from the model as given: every word, or the middle one of the numbers."""
+    others = tuple(value for value in _values(knob) if value != _untouched(spec, knob))
+    words = any(isinstance(value, str) for value in others)
+    return others if words or not others else (others[(len(others) - 1) // 2],)
+
+
+def _backends(spec: Spec) -> list[Scalar]:
+    """The backends in the space's order, the one that the baseline runs in last."""
+    return sorted(_values(_knob(spec, "backend")), key=lambda word: word == _native(spec))
+
+
+def _feasible(spec: Spec, changes: Iterable[Mapping[str, Scalar]]) -> list[Configuration]:
+    """Every knob at its default but for ``changes``, each that can run."""
+    defaults = {knob.name: _default(spec, knob) for knob in spec.space.knobs}
+    found = []
+    for changed in changes:
+        with suppress(Infeasible):
+            found.append(spec.space.configure({**defaults, **changed}))
+    return found
+
+
+def _native(spec: Spec) -> str:
+    """The backend that the model as given runs in."""
+    return "torch" if spec.model.trainable else "onnxruntime"
 
 
 def _baseline(spec: Spec, target: Target, batch: Scalar) -> Configuration:
-    backend = "torch" if spec.model.trainable else "onnxruntime"
+    backend = _native(spec)
     techniques = [k for k in spec.space.knobs if k.name.split(".")[0] not in (*_OURS, *SHARED)]
     values: dict[str, Scalar] = {
         **{

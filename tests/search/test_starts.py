@@ -31,13 +31,38 @@ def test_a_baseline_need_not_be_in_the_space(tiny):
 
 
 def test_experts_try_every_backend_at_every_precision_that_can_run(tiny):
-    spec = load(tiny / "space.yaml")
+    spec = load(tiny / "space.yaml", {"budget.trials": 100})
     found = experts(spec)
     points = spec.space.grid().points
     assert all(point in points for point in found)
     wanted = {(p["backend"], p["precision"]) for p in points}
     assert {(p["backend"], p["precision"]) for p in found} == wanted
     assert len({p.key for p in found}) == len(found)
+
+
+def test_a_small_budget_is_half_for_the_experts_and_each_technique_is_among_them(tiny):
+    words = {"qat": {"epochs": [0, 1, 2, 4]}, "prune.structure": ["none", "channel", "2:4"]}
+    more = {f"space.{k}": v for k, v in words.items()}
+    spec = load(tiny / "space.yaml", {**more, "budget.trials": 20})
+    found = experts(spec)
+    assert len(found) == 10
+    assert {p["backend"] for p in found[:3]} == {"torch", "onnxruntime", "openvino"}
+    changed = [
+        {k: p[k] for k in ("student.width", "prune.structure", "qat.epochs") if k in p}
+        for p in found[3:7]
+    ]
+    same = {"student.width": 16, "prune.structure": "none", "qat.epochs": 0}
+    assert changed == [
+        {**same, "student.width": 8},
+        {**same, "prune.structure": "channel"},
+        {**same, "prune.structure": "2:4"},
+        {**same, "qat.epochs": 2},
+    ]
+    assert {p["precision"] for p in found[:7] if p["backend"] != "torch"} == {"int8"}
+
+
+def test_the_experts_of_the_smallest_budget_are_one(tiny):
+    assert len(experts(load(tiny / "space.yaml", {"budget.trials": 1}))) == 1
 
 
 def test_every_knob_of_a_plugin_is_declared_once(tiny):
