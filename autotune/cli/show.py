@@ -47,8 +47,8 @@ def result(run: Run, quiet: bool) -> None:
         summary = data.summary
         out.print(
             f"{len(data.trials)} trials in {duration(summary.get('wall_s', 0.0))}; "
-            f"{summary.get('stages_executed', 0)} stages run where "
-            f"{summary.get('stages_needed', 0)} were needed"
+            f"{summary.get('stages_executed', 0)} stages run; "
+            f"with nothing shared it would be {summary.get('stages_needed', 0)}"
         )
     _failures(data)
     if data.slo or answer(data):

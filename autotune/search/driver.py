@@ -78,7 +78,7 @@ class Driver:
         graph: Where stages run.
         journal: Where every trial is written before and after.
         history: What earlier sessions of the run tried, finished and not.
-        ran: Of every stage that they ran, whether it trained.
+        ran: The stages that they ran.
         used_s: The time they took, which counts against the budget.
         began: When this session began (``time.monotonic``).
         stopped: Whether to end soon; what is under way is given up, everything measured is kept.
@@ -94,7 +94,7 @@ class Driver:
         journal: Journal,
         history: Sequence[Trial],
         *,
-        ran: Sequence[bool] = (),
+        ran: Sequence[account.Ran] = (),
         used_s: float = 0.0,
         began: float | None = None,
         stopped: Callable[[], bool] = lambda: False,
@@ -107,6 +107,7 @@ class Driver:
         self._graph = graph
         self._log = log
         self._plan = planner or (lambda c: plan(c, subject, targets, effort(spec)))
+        self._begun: dict[int, Trial] = {t.number: t for t in history}
         self._ended: dict[int, Trial] = {t.number: t for t in history if t.outcome is not None}
         self._next = max((t.number for t in history), default=-1) + 1
         self._used_s = used_s
@@ -155,7 +156,7 @@ class Driver:
             "budget_s": self._spec.budget.seconds,
             "overhead_s_per_trial": self._pipeline.account.overhead_s_per_trial(),
             **account.stages(
-                [(t, self._plan(t.configuration)) for t in self._ended.values()],
+                [(t, self._plan(t.configuration)) for t in {**self._begun, **self._ended}.values()],
                 self._pipeline.account.executed,
             ),
         }
@@ -219,7 +220,7 @@ class Driver:
                 "at": time.time(),
             }
         )
-        trial = Trial(number, proposal.configuration, proposal.origin)
+        trial = self._begun[number] = Trial(number, proposal.configuration, proposal.origin)
         rejected = self._pipeline.reject(trial)
         if rejected is not None:
             self._keep(rejected)

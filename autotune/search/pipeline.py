@@ -13,7 +13,7 @@ from autotune.engine.graph import Graph, Handle
 from autotune.engine.plan import Plan, trains
 from autotune.errors import MachineError
 from autotune.search import prospect
-from autotune.search.account import Account
+from autotune.search.account import Account, Ran
 from autotune.search.costs import Costs
 from autotune.search.outcome import Bench, fatal, outcome
 from autotune.search.starts import baselines
@@ -51,7 +51,7 @@ class Pipeline:
         planner: From a configuration to its stages.
         log: Gets a line for every stage that ended.
         record: Keeps an event for every stage that ran.
-        ran: Of every stage that earlier sessions ran, whether it trained.
+        ran: The stages that earlier sessions ran.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Pipeline:
         planner: Callable[[Configuration], Plan],
         log: Callable[[str], None],
         record: Callable[[Mapping[str, Any]], None],
-        ran: Iterable[bool],
+        ran: Iterable[Ran],
     ) -> None:
         self.running: dict[int, Running] = {}
         self.costs = Costs()
@@ -200,7 +200,7 @@ class Pipeline:
             return
         self.costs.add(handle.stage.name, result.seconds)
         trained = trains(handle.stage)
-        self.account.ran(trained, result.began, result.seconds)
+        self.account.ran((result.key, trained), result.began, result.seconds)
         event = {"event": "stage", "name": handle.stage.name, "key": result.key, "trains": trained}
         self._record({**event, "seconds": result.seconds, "ok": result.ok, "at": time.time()})
         said = f"stage {handle.stage.name} {handle.stage.key} {result.seconds:.2f} s"

@@ -17,6 +17,7 @@ from autotune.engine.graph import Graph
 from autotune.engine.plan import Subject, needs
 from autotune.errors import RunFolderError, UserError
 from autotune.runfolder import RunData
+from autotune.search.account import Ran
 from autotune.search.driver import Driver, Observer, counts
 from autotune.search.environment import environment, same_measuring
 from autotune.search.estimate import Estimate, estimate
@@ -115,7 +116,7 @@ def _hold(session: Session, journal: Journal, earlier: RunData, stopped: Callabl
                 graph,
                 journal,
                 _valid(earlier, environment(spec)),
-                ran=[bool(e.get("trains")) for e in earlier.events if e["event"] == "stage"],
+                ran=_ran(earlier),
                 used_s=used_s(earlier),
                 began=began,
                 stopped=stopped,
@@ -146,6 +147,12 @@ def _valid(earlier: RunData, now: Mapping[str, Any]) -> tuple[Trial, ...]:
     if not earlier.trials or same_measuring(earlier.environment, now):
         return earlier.trials
     return tuple(replace(t, outcome=None, executed=()) for t in earlier.trials)
+
+
+def _ran(earlier: RunData) -> list[Ran]:
+    """The stages that earlier sessions ran."""
+    stages = (event for event in earlier.events if event["event"] == "stage")
+    return [(event["key"], bool(event.get("trains"))) for event in stages]
 
 
 def used_s(earlier: RunData) -> float:
