@@ -30,6 +30,7 @@ _QUANTITIES = (
     Quantity("latency_p90", "latency_p90_ms", _TIME, "min"),
     Quantity("latency_p99", "latency_p99_ms", _TIME, "min"),
     Quantity("throughput", "throughput_per_s", {"/s": 1.0, "": 1.0}, "max"),
+    Quantity("server_rate", "server_rate_per_s", {"/s": 1.0, "": 1.0}, "max"),
     Quantity("cost", "cost_usd_per_million", {"usd": 1.0, "$": 1.0, "": 1.0}, "min"),
     Quantity("size", "size_bytes", _BYTES, "min"),
 )

@@ -3,70 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from autotune import plugins
 from autotune.artifact import Stage
-from autotune.contracts import Backend, Technique
+from autotune.engine.networks import active, network, settings_of, structure, trains
+from autotune.engine.subject import Effort, Needs, Subject
+from autotune.scenario import MAX_BATCH, SINGLE_STREAM, Scenario
 from autotune.space import Configuration, Scalar, Space
 from autotune.target import Target
 from autotune.task import ModelSource
 
-
-@dataclass(frozen=True)
-class Subject:
-    """What is tuned: the user's model and data, taken in, and how results are judged.
-
-    Attributes:
-        model: The model as given.
-        source: The stage whose artifact is the given model (a network, or an ONNX file).
-        data: The stage whose artifact holds the arrays.
-        metrics: For each metric's word, what computes it: a plug-in's name, or file and name.
-        seed: For every training.
-    """
-
-    model: ModelSource
-    source: Stage
-    data: Stage
-    metrics: Mapping[str, Any]
-    seed: int
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How long one latency measurement may take, and how narrow it should get.
-
-    Attributes:
-        precision: Relative half-width of the p50's interval at which it may end.
-        min_s, max_s: Bounds of its measuring time, in seconds.
-        tail_below_ms: A model whose median is not above it is measured on, up to ``tail_max_s``,
-            until the p99 has an upper bound: an SLO limits it.
-        timeout_s: When a stage of any kind is killed.
-    """
-
-    precision: float = 0.01
-    min_s: float = 0.4
-    max_s: float = 1.2
-    tail_below_ms: float | None = None
-    tail_max_s: float = 10.0
-    timeout_s: float = 600.0
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What the configurations of a space ask of the data.
-
-    Attributes:
-        trains: Whether any of them trains.
-        train: Whether any reads the training data.
-        calibration: The most calibration samples that one asks for.
-    """
-
-    trains: bool = False
-    train: bool = False
-    calibration: int = 0
+__all__ = ["Effort", "Needs", "Plan", "Subject", "needs", "plan", "trains"]
 
 
 def needs(space: Space, model: ModelSource) -> Needs:
@@ -77,8 +27,8 @@ def needs(space: Space, model: ModelSource) -> Needs:
     else:
         draw = random.Random(0)
         points = [space.draw(draw) for _ in range(_DRAWS)]
-    pairs = [(t, p) for p in points for _, t in _techniques(p, model)]
-    trained = any(t.trains(_settings(t, p, model, t.sections)) for t, p in pairs)
+    pairs = [(t, p) for p in points for _, t in active(p, model)]
+    trained = any(t.trains(settings_of(t, p, model, t.sections)) for t, p in pairs)
     asked = [int(p["ptq.samples"]) for p in points if p.get("ptq.samples") is not None]
     return Needs(
         trains=trained,
@@ -113,37 +63,28 @@ class Plan:
 
 
 def plan(
-    configuration: Configuration, subject: Subject, targets: Mapping[str, Target], effort: Effort
+    configuration: Configuration,
+    subject: Subject,
+    targets: Mapping[str, Target],
+    effort: Effort,
+    scenario: Scenario = SINGLE_STREAM,
 ) -> Plan:
     """The stages of ``configuration``; configurations that share a prefix share its keys."""
-    network = _network(configuration, subject)
+    model = network(configuration, subject)
     backend = plugins.load("backends", str(configuration["backend"]))
-    artifact = backend.stages(configuration, network, subject.data)
     target = _target(configuration, targets)
-    accuracy = Stage(
-        name="accuracy",
-        function="autotune.engine.judge:accuracy",
-        kind="accuracy",
-        parameters={
-            "backend": configuration["backend"],
-            "settings": _runtime(configuration),
-            "metrics": dict(subject.metrics),
-            "machine": _hardware(target),
-            **_batch(configuration, backend),
-            **({"kept": configuration["ptq.keep"]} if configuration.get("ptq.keep") else {}),
-        },
-        inputs=(artifact, subject.data, _reference(network, subject)),
-        libraries=_libraries(configuration),
-    )
-    latency = _latency(configuration, artifact, subject, target, effort)
-    structure = _structure(configuration, subject)
-    proxy = None
-    if structure is not None and not configuration.get("ptq.keep"):  # which hangs on the weights
-        shaped = backend.stages(configuration, structure, subject.data)
-        proxy = _latency(configuration, shaped, subject, target, effort)
+
+    def measured(of: Stage) -> Stage:
+        artifact = backend.stages(configuration, of, subject.data)
+        return _latency(configuration, artifact, subject, target, effort, scenario)
+
+    latency, shapes, proxy = measured(model), structure(configuration, subject), None
+    if shapes is not None and not configuration.get("ptq.keep"):  # which hangs on the weights
+        proxy = measured(shapes)
+    accuracy = _accuracy(configuration, latency.inputs[0], model, subject, target)
     timed = {"timeout_s": effort.timeout_s}
     return Plan(
-        _all(network, timed),
+        _all(model, timed),
         _all(accuracy, timed),
         _all(latency, timed),
         _all(proxy, timed) if proxy is not None else None,
@@ -155,9 +96,35 @@ def _all(stage: Stage, changes: Mapping[str, Any]) -> Stage:
     return replace(stage, inputs=tuple(_all(s, changes) for s in stage.inputs), **changes)
 
 
-def _latency(
-    configuration: Configuration, artifact: Stage, subject: Subject, target: Target, effort: Effort
+def _accuracy(
+    configuration: Configuration, artifact: Stage, model: Stage, subject: Subject, target: Target
 ) -> Stage:
+    return Stage(
+        name="accuracy",
+        function="autotune.engine.judge:accuracy",
+        kind="accuracy",
+        parameters={
+            "backend": configuration["backend"],
+            "settings": _runtime(configuration),
+            "metrics": dict(subject.metrics),
+            "machine": _hardware(target),
+            **_batch(configuration),
+            **({"kept": configuration["ptq.keep"]} if configuration.get("ptq.keep") else {}),
+        },
+        inputs=(artifact, subject.data, _reference(model, subject)),
+        libraries=_libraries(configuration),
+    )
+
+
+def _latency(
+    configuration: Configuration,
+    artifact: Stage,
+    subject: Subject,
+    target: Target,
+    effort: Effort,
+    scenario: Scenario,
+) -> Stage:
+    asked = {} if scenario == SINGLE_STREAM else {"scenario": scenario.request(configuration)}
     return Stage(
         name="latency",
         function="autotune.engine.lane:latency",
@@ -170,6 +137,7 @@ def _latency(
             "effort": {k: v for k, v in asdict(effort).items() if k != "timeout_s"},
             "machine": _hardware(target),
             "lane_cores": target.lane_cores,
+            **asked,
         },
         inputs=(artifact, subject.data),
         libraries=_libraries(configuration),
@@ -178,136 +146,17 @@ def _latency(
     )
 
 
-def _batch(configuration: Configuration, backend: Backend) -> dict[str, Scalar]:
-    """The batch, where the accuracy hangs on it."""
-    settings = _runtime(configuration)
-    return {"batch": configuration["batch"]} if backend.depends_on_batch(settings) else {}
+def _batch(configuration: Configuration) -> dict[str, Scalar]:
+    """The batch, where the accuracy hangs on it: a server's is the largest that it makes."""
+    backend = plugins.load("backends", str(configuration["backend"]))
+    if not backend.depends_on_batch(_runtime(configuration)):
+        return {}
+    return {"batch": configuration.get(MAX_BATCH, configuration["batch"])}
 
 
 def _libraries(configuration: Configuration) -> tuple[str, ...]:
     backend = plugins.load("backends", str(configuration["backend"]))
     return tuple(plugins.version(name) for name in backend.libraries)
-
-
-def _network(configuration: Configuration, subject: Subject) -> Stage:
-    """The given model with every active technique applied, in the order of their positions."""
-    network = subject.source
-    for name, technique in _techniques(configuration, subject.model):
-        network = _applied(name, technique, configuration, subject, network)
-    return network
-
-
-def _applied(
-    name: str, technique: Technique, configuration: Configuration, subject: Subject, network: Stage
-) -> Stage:
-    inputs = [network]
-    if technique.needs_data:
-        inputs.append(subject.data)
-    if technique.needs_teacher:
-        inputs.append(_logits(subject))
-    settings = _settings(technique, configuration, subject.model, technique.sections)
-    parameters = {"technique": name, "settings": settings, "seed": subject.seed}
-    made = _technique(name, technique, parameters, inputs)
-    return replace(made, hints={_TRAINS: True}) if technique.trains(settings) else made
-
-
-_TRAINS = "trains"
-
-
-def trains(stage: Stage) -> bool:
-    """Whether the stage runs the training loop."""
-    return bool(stage.hints.get(_TRAINS))
-
-
-def _structure(configuration: Configuration, subject: Subject) -> Stage | None:
-    """The same shapes with nothing trained; None where nothing would be, or shapes hang on it.
-
-    Where they hang on the weights as given, or on a clock, the network itself is taken: made twice
-    it could come out twice.
-    """
-    network = made = subject.source
-    trained = False
-    for name, technique in _techniques(configuration, subject.model):
-        settings = _settings(technique, configuration, subject.model, technique.sections)
-        shapes = technique.shapes(settings)
-        trained = trained or technique.trains(settings)
-        if shapes is None and trained:
-            return None
-        made = _applied(name, technique, configuration, subject, made)
-        if shapes is None:
-            network = made
-        elif shapes:
-            inputs = [network, subject.data] if technique.needs_data else [network]
-            parameters = {
-                "technique": name,
-                "settings": _settings(technique, configuration, subject.model, shapes),
-                "seed": subject.seed,
-                "untrained": True,
-            }
-            network = _technique(name, technique, parameters, inputs)
-    return network if trained else None
-
-
-def _technique(
-    name: str,
-    technique: Technique,
-    parameters: Mapping[str, Any],
-    inputs: Sequence[Stage],
-) -> Stage:
-    return Stage(
-        name=f"{name} (untrained)" if parameters.get("untrained") else name,
-        function="autotune.engine.build:technique",
-        kind="network",
-        parameters=parameters,
-        inputs=tuple(inputs),
-        libraries=tuple(plugins.version(library) for library in technique.libraries),
-    )
-
-
-def _techniques(configuration: Configuration, model: ModelSource) -> list[tuple[str, Technique]]:
-    """The active techniques in their order."""
-    if not model.trainable:
-        return []
-    loaded = [(name, plugins.load("techniques", name)) for name in plugins.names("techniques")]
-    active = [pair for pair in loaded if _active(pair[1], configuration, model)]
-    return sorted(active, key=lambda pair: pair[1].position)
-
-
-def _active(technique: Technique, configuration: Configuration, model: ModelSource) -> bool:
-    present = any(name.split(".")[0] in technique.sections for name in configuration)
-    if not present:
-        return False
-    own = _settings(technique, configuration, model, technique.sections)
-    return technique.when(model).holds({**configuration, **own})
-
-
-def _settings(
-    technique: Technique,
-    configuration: Configuration,
-    model: ModelSource,
-    sections: Collection[str],
-) -> dict[str, Scalar]:
-    """The technique's own knobs of these sections: defaults where the configuration has none."""
-    known: dict[str, Scalar] = dict(configuration)
-    found: dict[str, Scalar] = {}
-    for section, parameters in technique.parameters(model).items():
-        for parameter in parameters:
-            if parameter.when.holds(known):
-                name = f"{section}.{parameter.name}"
-                known.setdefault(name, parameter.default)
-                if section in sections:
-                    found[name] = known[name]
-    return found
-
-
-def _logits(subject: Subject) -> Stage:
-    return Stage(
-        name="teacher logits",
-        function="autotune.engine.build:logits",
-        kind="logits",
-        inputs=(subject.source, subject.data),
-        libraries=(plugins.version("torch"),),
-    )
 
 
 def _reference(network: Stage, subject: Subject) -> Stage:
