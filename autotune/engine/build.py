@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from autotune import plugins
 from autotune.contracts import StageContext, TechniqueContext
 from autotune.conversion import arrays, export
-from autotune.engine import onnxfile
+from autotune.engine import onnxfile, progress
 from autotune.task import Blueprint, ModelSource
 from autotune.training import usercode
 
@@ -69,26 +69,12 @@ def technique(context: StageContext) -> Mapping[str, Any]:
             output=model.output,
             seed=context.parameters["seed"],
             checkpoint=context.scratch / "training.pt",
-            report=_progress(context.scratch),
+            report=progress.teller(context.scratch),
             train=usercode.load(model.train) if model.train else None,
         ),
     )
     networks.save(changed, blueprint, model, context.out)
     return {"parameters": sum(p.numel() for p in changed.parameters())}
-
-
-PROGRESS = "progress.txt"
-"""How far a stage is, in its own words: one line in its scratch folder, replaced as it goes on."""
-
-
-def _progress(scratch: Path) -> Callable[[str], None]:
-    def report(line: str) -> None:
-        print(line, flush=True)  # noqa: T201 - it ends in the stage's log
-        fresh = scratch / f"{PROGRESS}.new"
-        fresh.write_text(line)
-        fresh.replace(scratch / PROGRESS)
-
-    return report
 
 
 def _features(teacher: Path) -> Any:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from autotune.artifact import Stage
-from autotune.engine import execute
-from autotune.engine.build import PROGRESS
+from autotune.engine import execute, progress
 from autotune.engine.cluster import Cluster
 from autotune.engine.execute import Result
 from autotune.store.artifacts import Store
@@ -121,10 +120,11 @@ class Graph:
         """
         lines = []
         for stage in (handle.stage for handle in self.under_way()):
-            path = execute.scratch(stage, self.store.root) / PROGRESS
+            path = execute.scratch(stage, self.store.root) / progress.FILE
             with suppress(OSError):  # there is none, or the stage ended just now
-                if path.stat().st_mtime >= self._opened:
-                    lines.append(f"{stage.name}: {path.read_text()}")
+                line = path.read_text() if path.stat().st_mtime >= self._opened else ""
+                if line:
+                    lines.append(f"{stage.name}: {line}")
         return lines
 
     def _start(self, stage: Stage) -> Handle:

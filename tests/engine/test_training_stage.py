@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from autotune.engine import execute
-from autotune.engine.build import PROGRESS
 from autotune.engine.plan import Effort, plan
+from autotune.engine.progress import FILE as PROGRESS
 from autotune.space import Configuration
 from autotune.store.artifacts import Store
 
