@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 from autotune.version import __version__
 
-Kind = Literal["source", "data", "network", "logits", "onnx", "engine", "accuracy", "latency"]
+Kind = Literal[
+    "source", "data", "network", "logits", "onnx", "engine", "accuracy", "latency", "profile"
+]
 
 
 @dataclass(frozen=True)
