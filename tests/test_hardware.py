@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -69,13 +70,26 @@ def test_a_lane_wider_than_the_machine_is_the_users_to_mend():
     message = "asks for 5 cores, this machine offers 4"
     with pytest.raises(MachineError, match=message) as caught, hardware.lane(wide(5, 1)):
         pass
-    assert caught.value.remedy == "lower lane_cores"
+    assert caught.value.remedy == "lower targets.local.lane_cores to 4 or less"
 
 
 def test_lanes_are_taken_one_after_the_other():
     target = wide(2, 2)
     with hardware.lane(target) as one, hardware.lane(target) as two:
         assert {one, two} == {(91, 92), (93, 94)}
+
+
+def test_who_waits_for_a_lane_says_for_whom_and_when_it_is_over():
+    told = []
+    with hardware.lane(wide(1, 1), told.append):
+        waited = taken_beside(wide(1, 1), told.append)
+        assert waited.is_alive()
+        assert told == [
+            f"waiting for the lane: another run measures (process {os.getpid()}); "
+            "the time budget runs on"
+        ]
+    waited.join(10)
+    assert told[1:] == [""]
 
 
 def test_lanes_that_the_machine_does_not_have_are_not_given():
@@ -88,11 +102,11 @@ def test_lanes_that_the_machine_does_not_have_are_not_given():
     assert waited.cores == (92, 93, 94)
 
 
-def taken_beside(target):
+def taken_beside(target, tell=lambda _: None):
     """A thread that takes a lane; after a moment it has one, or it waits."""
 
     def take():
-        with hardware.lane(target) as cores:
+        with hardware.lane(target, tell) as cores:
             thread.cores = cores
 
     thread = threading.Thread(target=take, daemon=True)
@@ -147,8 +161,37 @@ def test_a_lane_is_charged_its_share():
 
 
 def test_a_file_where_the_locks_should_be(tmp_path, monkeypatch):
-    monkeypatch.setattr(hardware.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     (tmp_path / f"autotune-lanes-{os.getuid()}").touch()
     with pytest.raises(MachineError, match="File exists") as caught, hardware.lane(wide(1, 1)):
         pass
     assert caught.value.place == str(tmp_path / f"autotune-lanes-{os.getuid()}")
+
+
+def test_the_instruction_sets_are_told_by_the_processors_flags():
+    flags = ("amx_tile", "avx2", "avx512_vnni", "avx512f")
+    found = hardware.instruction_sets(Machine("imagined", flags, (0,), 2**30))
+    assert {word for word, there in found.items() if there} == {"AVX2", "AVX-512", "VNNI", "AMX"}
+    assert not any(hardware.instruction_sets(Machine("imagined", (), (0,), 2**30)).values())
+
+
+def test_the_condition_is_what_the_kernel_tells():
+    found = hardware.condition(CORES)
+    assert found.load is None or found.load >= 0.0
+    assert 0.0 <= (found.steal or 0.0) < 1.0
+    assert all(word.isalpha() for word in found.governors)
+    assert hardware.condition([9999]).steal is None
+
+
+def test_steal_is_counted_from_the_beginning_of_the_watch(tmp_path, monkeypatch):
+    """Core 7 had 10 ticks stolen of 100, then 5 more of 20; core 8 is another's."""
+    stat = tmp_path / "stat"
+    stat.write_text("cpu 1 1 1\ncpu7 50 0 10 30 0 0 0 10 9 0\ncpu8 1 1 1 1 1 1 1 1 0 0\n")
+    monkeypatch.setattr("autotune.hardware.state._STAT", stat)
+    told = hardware.steal([7])
+    assert told() is None
+    assert hardware.condition([7]).steal == pytest.approx(0.1)
+    stat.write_text("cpu 1 1 1\ncpu7 55 0 10 40 0 0 0 15 9 0\ncpu8 1 1 1 1 1 1 1 99 0 0\n")
+    assert told() == pytest.approx(5 / 20)
+    stat.unlink()
+    assert told() is None

@@ -1,0 +1,17 @@
+"""What is here, what it can do, its lanes, and in which state it is."""
+
+from autotune.hardware.lanes import lane, pin
+from autotune.hardware.processor import bf16_kernels, instruction_sets, machine, whole_machine
+from autotune.hardware.state import Condition, condition, steal
+
+__all__ = [
+    "Condition",
+    "bf16_kernels",
+    "condition",
+    "instruction_sets",
+    "lane",
+    "machine",
+    "pin",
+    "steal",
+    "whole_machine",
+]
