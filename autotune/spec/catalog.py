@@ -10,7 +10,7 @@ from autotune import plugins
 from autotune.contracts import SHARED, Parameter
 from autotune.space import ALWAYS, AllOf, Choice, Condition, Is, Knob, Scalar
 from autotune.spec.conditions import in_words
-from autotune.spec.space import core_parameters
+from autotune.spec.core import BATCHER, SERVER, core_parameters
 from autotune.spec.values import Spec
 
 State = Literal["searched", "pinned", "default", "absent"]
@@ -72,6 +72,9 @@ def catalog(spec: Spec) -> tuple[Section, ...]:
         _section(word, "shared", "", _about(word), parameters, knobs)
         for word, parameters in SHARED.items()
     ]
+    alone = "" if spec.scenario.kind == "server" else "it needs scenario: server"
+    about = "the dynamic batcher in front of the model"
+    sections.append(_section(SERVER, "shared", "", about, BATCHER, knobs, alone))
     for owner, technique in sorted(techniques.items(), key=lambda item: (item[1].position, item)):
         for word, parameters in technique.parameters(spec.model).items():
             about = technique.summary

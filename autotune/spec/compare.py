@@ -8,7 +8,8 @@ from typing import Any
 from autotune.space import Grid, Space
 
 FREE = ("name", "budget", "slo", "stage_timeout")
-"""What may change when a run is continued: no trial's result hangs on it."""
+"""What may change when a run is continued: no trial's result hangs on it, but where a server's rate
+is found under the SLO."""
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
@@ -17,11 +18,12 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     For example ``space.batch: was [1, 2], is [1, 4]``.
     """
     before, after = dict(_leaves(a, "")), dict(_leaves(b, ""))
+    free = [word for word in FREE if word != "slo" or b.get("scenario") != "server"]
     keys = [*before, *(key for key in after if key not in before)]
     return [
         f"{key}: {_side('was', before, key)}, {_side('is', after, key)}"
         for key in keys
-        if key.split(".")[0] not in FREE and not _same(before.get(key), after.get(key))
+        if key.split(".")[0] not in free and not _same(before.get(key), after.get(key))
     ]
 
 

@@ -15,6 +15,7 @@ from autotune.slo import QUANTITIES, SLO, Direction
 from autotune.spec import refs
 from autotune.spec.marks import Document
 from autotune.spec.model import UNLIMITED, File, MetricSection, TargetSection
+from autotune.spec.scenario import OBJECTIVES
 from autotune.spec.values import Budget, MetricRef
 from autotune.spec.words import unknown
 from autotune.target import Target
@@ -60,7 +61,8 @@ def objectives(
     """What is traded off, by word. The cost is not among them where no price is given."""
     directions = _directions(known)
     first = next(iter(known))
-    given = file.objectives or {first: directions[first], "latency_p50": "min", "cost": "min"}
+    ours = {word: QUANTITIES[word].direction for word in OBJECTIVES[file.scenario]}
+    given = file.objectives or {first: directions[first], **ours}
     for word, direction in given.items():
         found = slos.quantity(word, directions)
         where = ("objectives", word)

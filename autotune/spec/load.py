@@ -13,6 +13,7 @@ from autotune.errors import Infeasible, SpecError
 from autotune.space import Space
 from autotune.spec import faults, fixed, reader, refs
 from autotune.spec.marks import Document
+from autotune.spec.scenario import scenario
 from autotune.spec.space import build
 from autotune.spec.values import Spec
 from autotune.spec.words import shown, unknown
@@ -45,7 +46,8 @@ def load(path: Path, overrides: Mapping[str, object] | None = None) -> Spec:
     slo = fixed.slo(file, metrics, document, priced=priced)
     if file.sampler not in plugins.names("samplers"):
         raise unknown(document, ("sampler",), "sampler", file.sampler, plugins.names("samplers"))
-    built = build(document, model, targets)
+    load_scenario = scenario(file.scenario, slo, objectives, document)
+    built = build(document, model, targets, file.scenario)
     _feasible(built.space, document)
     budget, name = fixed.budget(file), file.name or _name(path)
     free = () if priced else ("no price_per_hour: no cost objective",)
@@ -58,6 +60,7 @@ def load(path: Path, overrides: Mapping[str, object] | None = None) -> Spec:
         metrics=metrics,
         objectives=fixed.columns(objectives, metrics),
         slo=slo,
+        scenario=load_scenario,
         targets=targets,
         budget=budget,
         space=built.space,
@@ -71,6 +74,7 @@ def load(path: Path, overrides: Mapping[str, object] | None = None) -> Spec:
             "data": str(data),
             "objectives": objectives,
             "slo": list(file.slo),
+            **({} if file.scenario == "single_stream" else {"scenario": file.scenario}),
             "sampler": file.sampler,
             "stage_timeout": file.stage_timeout,
             "space": built.section,

@@ -167,6 +167,9 @@ class File(_Section):
         default=None, min_length=1, examples=["{accuracy: max, latency_p50: min}"]
     )
     slo: list[str] = Field(default=[], examples=["[latency_p99 <= 2ms]"])
+    scenario: Literal["single_stream", "offline", "server"] = Field(
+        default="single_stream", examples=["server"]
+    )
     targets: dict[Word, Annotated[TargetSection, BeforeValidator(_empty)]] = Field(
         default={"local": TargetSection()}, min_length=1, examples=["{local: {lane_cores: 1}}"]
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from autotune import plugins
 from autotune.contracts import PRECISIONS, SHARED, Parameter
+from autotune.spec.core import BATCHER, SERVER
 from autotune.spec.model import File
 from autotune.task import CodeRef, ModelSource
 
@@ -43,6 +44,7 @@ def _space() -> dict[str, Any]:
             ]
         },
         **{section: _section(parameters) for section, parameters in SHARED.items()},
+        SERVER: _section(BATCHER),
     }
     for name in plugins.names("techniques"):
         technique = plugins.load("techniques", name)

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from autotune import plugins
-from autotune.contracts import PRECISIONS, SHARED, Parameter, Technique
+from autotune.contracts import SHARED, Parameter, Technique
+from autotune.scenario import Kind
 from autotune.space import ALWAYS, Choice, Condition, Domain, Is, Knob, Rule, Space
 from autotune.spec import rules
 from autotune.spec.conditions import NEVER, both, in_words, possible, settle
+from autotune.spec.core import BATCHER, CORE, SECTION, SERVER, core_parameters, fitting
 from autotune.spec.domains import domain, plain
 from autotune.spec.marks import Document, Where, dotted
 from autotune.spec.words import EXPECTED, unknown, unknown_key, wrong_kind
 from autotune.target import Target
 from autotune.task import ModelSource
-
-SECTION = "space"
-CORE = ("batch", "threads", "precision", "backend", *SHARED)
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,23 @@ class Declared:
     given: bool
 
 
-def build(document: Document, model: ModelSource, targets: tuple[Target, ...]) -> Built:
+def build(
+    document: Document,
+    model: ModelSource,
+    targets: tuple[Target, ...],
+    kind: Kind = "single_stream",
+) -> Built:
     """The space that the file's section spans over the declared parameters.
 
     Raises:
         SpecError: The section says something that no plug-in declares, or that cannot apply.
     """
+    fitting(document, kind)
     present, notes = _techniques(document, model)
     backends, missing = _backends(document)
     declared = [
         *_core(document, targets, backends),
+        *(_batcher(document) if kind == "server" else ()),
         *_shared(document),
         *(d for t in present.values() for d in _of_technique(document, t, model)),
         *(d for name in backends for d in _of_backend(document, name)),
@@ -79,26 +85,14 @@ def build(document: Document, model: ModelSource, targets: tuple[Target, ...]) -
 def _core(
     document: Document, targets: tuple[Target, ...], backends: tuple[str, ...]
 ) -> list[Declared]:
-    return [
-        _declared(document, (SECTION,), "", p, ALWAYS) for p in core_parameters(targets, backends)
-    ]
+    words = core_parameters(targets, backends)
+    return [_declared(document, (SECTION,), "", word, ALWAYS) for word in words]
 
 
-def core_parameters(
-    targets: tuple[Target, ...], backends: tuple[str, ...]
-) -> tuple[Parameter, ...]:
-    """The words of the space that no plug-in owns."""
-    lane = min(target.lane_cores for target in targets)
-    return (
-        Parameter("batch", int, 1, low=1, help="samples in a request"),
-        Parameter("threads", int, lane, low=1, help="threads of the runtime"),
-        Parameter(
-            "precision", str, "fp32", choices=PRECISIONS, help="of the weights and activations"
-        ),
-        Parameter(
-            "backend", str, backends[0], choices=backends, help="the runtime that executes it"
-        ),
-    )
+def _batcher(document: Document) -> list[Declared]:
+    where = (SECTION, SERVER)
+    _known_parameters(document, where, BATCHER)
+    return [_declared(document, where, f"{SERVER}.", p, ALWAYS) for p in BATCHER]
 
 
 def _shared(document: Document) -> list[Declared]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from autotune.scenario import Scenario
 from autotune.slo import SLO, Direction
 from autotune.space import Space
 from autotune.target import Target
@@ -42,6 +43,7 @@ class Spec:
         metrics: By the user's word, which is also their column.
         objectives: Columns of the trials table and their better direction.
         slo: Limits, and what is optimised among that which meets them.
+        scenario: How requests come while a configuration is measured.
         targets: Hardware to be deployed on, at least one.
         budget: When the search ends.
         space: What is searched.
@@ -59,6 +61,7 @@ class Spec:
     metrics: Mapping[str, MetricRef]
     objectives: Mapping[str, Direction]
     slo: SLO
+    scenario: Scenario
     targets: tuple[Target, ...]
     budget: Budget
     space: Space
