@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autotune.measure import statistics
 from autotune.measure.server import GiveUp, Load, ServerRun
@@ -85,7 +83,7 @@ def judge(load: Load, seen: ServerRun, limit_ms: float) -> Probe:
     latencies_ms = seen.latencies_ns / 1e6
     above = int((latencies_ms > limit_ms).sum())
     hopeless = load.give_up is not None and above > load.give_up.allowed
-    bound = None if hopeless else p99_bound(latencies_ms)
+    bound = None if hopeless else statistics.upper_bound(latencies_ms, LEVEL)
     if hopeless:
         why = f"{above} of the first {len(latencies_ms)} requests took longer"
     elif seen.pressed_share > SATURATED:
@@ -108,33 +106,3 @@ def judge(load: Load, seen: ServerRun, limit_ms: float) -> Probe:
         late_p99_ms=float(np.quantile(seen.late_ns, LEVEL)) / 1e6,
         seconds=seen.seconds,
     )
-
-
-def p99_bound(latencies_ms: NDArray[Any]) -> float | None:
-    """The one-sided 95 % upper bound of the p99 of a queue's latencies; None: they cannot tell.
-
-    The higher of two. ``statistics.upper_bound`` pays for the correlation of neighbours. In a queue
-    that is too little: latencies above the p99 come in clusters, one a long busy period. So the
-    other counts the independent samples by the spread, between consecutive blocks, of the share of
-    latencies above the p99, n_eff = p (1 - p) / var(p) (Korn and Graubard 1998, for clustered
-    surveys), and takes the binomial rank of as many.
-    """
-    near = statistics.upper_bound(latencies_ms, LEVEL)
-    size = _tail_size(latencies_ms)
-    rank = statistics.upper_rank(size, LEVEL, statistics.CONFIDENCE)
-    if near is None or rank is None:
-        return None
-    return max(near, float(np.quantile(latencies_ms, rank / (size + 1), method="weibull")))
-
-
-def _tail_size(latencies_ms: NDArray[Any]) -> int:
-    """As many independent samples tell as much about the share above the p99."""
-    count = len(latencies_ms)
-    length = count // statistics.BLOCKS
-    if length == 0:
-        return 0
-    above = latencies_ms > np.quantile(latencies_ms, LEVEL)
-    share = float(above.mean())
-    blocks = above[count - statistics.BLOCKS * length :].reshape(-1, length).mean(axis=1)
-    variance = float(blocks.var(ddof=1)) / statistics.BLOCKS
-    return count if variance == 0 else math.floor(min(count, share * (1 - share) / variance))

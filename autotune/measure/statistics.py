@@ -18,6 +18,8 @@ BLOCKS = 20
 """Blocks that a stream is cut into for the interval of its mean (Schmeiser 1982: 10 to 30)."""
 CONFIDENCE = 0.95
 _MOST_CORRELATED = 0.99
+_BEYOND = 20
+_TOLD = 1.96
 
 
 def latency_columns(samples_ns: NDArray[Any], batch: int) -> dict[str, Estimate]:
@@ -37,13 +39,11 @@ def latency_columns(samples_ns: NDArray[Any], batch: int) -> dict[str, Estimate]
     if not np.all(np.asarray(samples_ns) > 0):
         raise ValueError("a latency is above zero")
     samples_ms = _stream(samples_ns) / 1e6
-    size = math.floor(effective_size(samples_ms))
-    ordered = np.sort(samples_ms)
     average = mean(samples_ms)
     return {
-        "latency_p50_ms": _quantile(ordered, size, 0.50, CONFIDENCE),
-        "latency_p90_ms": _quantile(ordered, size, 0.90, CONFIDENCE),
-        "latency_p99_ms": _quantile(ordered, size, 0.99, CONFIDENCE),
+        "latency_p50_ms": quantile(samples_ms, 0.50),
+        "latency_p90_ms": quantile(samples_ms, 0.90),
+        "latency_p99_ms": quantile(samples_ms, 0.99),
         "latency_mean_ms": average,
         "throughput_per_s": _rate(average, batch),
     }
@@ -52,7 +52,7 @@ def latency_columns(samples_ns: NDArray[Any], batch: int) -> dict[str, Estimate]
 def quantile(samples_ms: NDArray[Any], q: float, confidence: float = CONFIDENCE) -> Estimate:
     """The ``q``-quantile of a stream with its order-statistic interval.
 
-    The ranks are those of ``effective_size`` independent samples, mapped to the same levels of the
+    The ranks are those of ``quantile_size`` independent samples, mapped to the same levels of the
     whole stream. The bounds are None where so many samples cannot tell them.
 
     Args:
@@ -63,8 +63,15 @@ def quantile(samples_ms: NDArray[Any], q: float, confidence: float = CONFIDENCE)
     Raises:
         ValueError: There is no sample, or one is not finite.
     """
-    samples = _stream(samples_ms)
-    return _quantile(np.sort(samples), math.floor(effective_size(samples)), q, confidence)
+    ordered = np.sort(_stream(samples_ms))
+    value = float(np.quantile(ordered, q))
+    size = math.floor(quantile_size(samples_ms, q))
+    ranks = order_statistics(size, q, confidence)
+    if ranks is None:
+        return Estimate(value)
+    low = float(ordered[_stretch(ranks[0], size, len(ordered), math.floor) - 1])
+    high = float(ordered[_stretch(ranks[1], size, len(ordered), math.ceil) - 1])
+    return Estimate(value, min(low, value), max(high, value))
 
 
 def upper_bound(samples_ms: NDArray[Any], q: float, confidence: float = CONFIDENCE) -> float | None:
@@ -76,7 +83,7 @@ def upper_bound(samples_ms: NDArray[Any], q: float, confidence: float = CONFIDEN
         ValueError: There is no sample, or one is not finite.
     """
     samples = _stream(samples_ms)
-    size = math.floor(effective_size(samples))
+    size = math.floor(quantile_size(samples, q))
     rank = upper_rank(size, q, confidence)
     if rank is None:
         return None
@@ -154,12 +161,34 @@ def autocorrelation(samples: NDArray[Any]) -> float:
 
 
 def effective_size(samples: NDArray[Any]) -> float:
-    """How many independent samples tell as much: n (1 - rho) / (1 + rho), rho in [0, 0.99].
+    """How many independent samples tell as much of the mean: n (1 - rho) / (1 + rho).
 
-    Exact for the mean of a first-order autoregression (Bayley and Hammersley 1946).
+    With rho in [0, 0.99]. Exact for a first-order autoregression (Bayley and Hammersley 1946).
     """
     rho = min(max(autocorrelation(samples), 0.0), _MOST_CORRELATED)
     return len(samples) * (1 - rho) / (1 + rho)
+
+
+def quantile_size(samples: NDArray[Any], q: float) -> float:
+    """How many independent samples tell as much of the ``q``-quantile.
+
+    What neighbours share of being slow, they share less of being slower than most others. So what
+    counts is the correlation of lying at or below the quantile, summed over the lags until it is no
+    longer told from 0 at 95 % (Bartlett 1946). Where fewer than ``_BEYOND`` samples lie beyond the
+    quantile, the level beyond which so many do stands for it.
+    """
+    count = len(samples)
+    margin = min(0.5, _BEYOND / count)
+    level = np.quantile(samples, min(max(q, margin), 1 - margin))
+    below = (np.asarray(samples) <= level).astype(np.float64)
+    below -= below.mean()
+    square = float(below @ below)
+    if square == 0:
+        return count
+    spectrum = np.fft.rfft(below, 1 << (2 * count - 1).bit_length())
+    correlations = np.fft.irfft(spectrum * spectrum.conj())[:count] / square
+    lags = int(np.argmax(correlations < _TOLD / math.sqrt(count)))
+    return count / max(1.0, 2 * float(correlations[:lags].sum()) - 1)
 
 
 def block_bootstrap(
@@ -228,16 +257,6 @@ def _binomial(size: int, q: float) -> tuple[int, Floats]:
     logs = np.concatenate([[0.0], np.cumsum(steps)])
     mass = np.exp(logs - logs.max())
     return start, np.cumsum(mass) / mass.sum()
-
-
-def _quantile(ordered: Floats, size: int, q: float, confidence: float) -> Estimate:
-    value = float(np.quantile(ordered, q))
-    ranks = order_statistics(size, q, confidence)
-    if ranks is None:
-        return Estimate(value)
-    low = float(ordered[_stretch(ranks[0], size, len(ordered), math.floor) - 1])
-    high = float(ordered[_stretch(ranks[1], size, len(ordered), math.ceil) - 1])
-    return Estimate(value, min(low, value), max(high, value))
 
 
 def _stretch(rank: int, size: int, count: int, rounded: Callable[[float], int]) -> int:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.signal import lfilter
-from scipy.stats import binom, norm, spearmanr
+from scipy.stats import binom, multivariate_normal, norm, spearmanr
 from scipy.stats import t as student
 
 from autotune.measure import statistics
@@ -111,6 +111,23 @@ def test_the_rank_correlation_is_spearmans_up_to_its_ends(samples):
     assert 0 < statistics.effective_size(samples) <= len(samples)
 
 
+@given(samples=LATENCIES, q=LEVELS)
+def test_no_stream_tells_more_than_as_many_independent_samples(samples, q):
+    assert 0 < statistics.quantile_size(samples, q) <= len(samples)
+
+
+@pytest.mark.parametrize(("q", "lags"), [(0.5, 1.60), (0.99, 0.46)])
+def test_the_size_for_a_quantile_is_that_of_its_indicator(q, lags):
+    """Twice the sum, over the lags k, of (P(X_0, X_k <= x) - q^2) / (q - q^2), x the quantile."""
+    levels = [norm.ppf(q)] * 2
+    exact = [
+        multivariate_normal(cov=[[1, 0.55**k], [0.55**k, 1]]).cdf(levels) for k in range(1, 12)
+    ]
+    assert 2 * sum((p - q**2) / (q - q**2) for p in exact) == pytest.approx(lags, abs=0.01)
+    size = statistics.quantile_size(stream(np.random.default_rng(0), 100_000, 0.55), q)
+    assert size == pytest.approx(100_000 / (1 + lags), rel=0.1)
+
+
 def test_the_autocorrelation_of_a_known_stream():
     samples = stream(np.random.default_rng(0), 20_000, 0.55)
     assert statistics.autocorrelation(samples) == pytest.approx(
@@ -123,6 +140,7 @@ def test_the_autocorrelation_of_a_known_stream():
 
 def test_a_constant_stream_is_independent_and_known():
     assert statistics.effective_size(np.full(100, 2.0)) == 100
+    assert statistics.quantile_size(np.full(100, 2.0), 0.5) == 100
     found = statistics.quantile(np.full(100, 2.0), 0.5)
     assert (found.low, found.value, found.high) == (2.0, 2.0, 2.0)
 
@@ -220,21 +238,39 @@ def covered(seed: int, count: int, rho: float, q: float) -> tuple[float, float]:
     return inside / RUNS, under / RUNS
 
 
-@pytest.mark.parametrize(("count", "q"), [(200, 0.5), (1000, 0.9), (1000, 0.99)])
+@pytest.mark.parametrize(("count", "q"), [(200, 0.5), (1000, 0.9), (2000, 0.99)])
 def test_95_percent_intervals_of_independent_samples_hold_93_to_97_percent(count, q):
     inside, under = covered(count, count, 0.0, q)
-    assert 0.93 <= inside <= 0.97  # 0.952, 0.955, 0.964 exactly, by the ranks of ``count``
+    assert 0.93 <= inside <= 0.97  # 0.952, 0.955, 0.958 exactly, by the ranks of ``count``
     assert 0.94 <= under <= 0.99
 
 
-@pytest.mark.parametrize(
-    ("count", "q", "least", "most"), [(400, 0.5, 0.95, 0.985), (2000, 0.9, 0.98, 1.0)]
-)
-def test_correlated_streams_are_covered_too(count, q, least, most):
+@pytest.mark.parametrize(("count", "q"), [(400, 0.5), (2000, 0.9), (2000, 0.99)])
+def test_correlated_streams_are_covered_too(count, q):
     """A lag-1 correlation of 0.55, as was seen; ignoring it, the p50's interval holds 78 %."""
     inside, under = covered(count, count, 0.55, q)
-    assert least <= inside <= most
-    assert under >= 0.94
+    assert 0.92 <= inside <= 0.98
+    assert 0.92 <= under <= 0.99
+
+
+def test_few_latencies_beyond_a_quantile_do_not_pass_for_independent_ones():
+    """Of 500 calls five are above the p99, too few to show that such calls come in runs."""
+    rng = np.random.default_rng(2)
+    sizes = [statistics.quantile_size(stream(rng, 500, 0.9), 0.99) for _ in range(50)]
+    assert np.median(sizes) < 250
+
+
+def test_the_bound_of_a_queue_pays_for_its_busy_periods():
+    """Of M/D/1 at load 0.8 the p99 is 11.36 service times (Franx; see test_rate)."""
+    rng = np.random.default_rng(1)
+    naive, ours = [], []
+    for _ in range(80):
+        steps = np.concatenate([[0.0], np.cumsum(1 - rng.exponential(1 / 0.8, size=29_999))])
+        latencies = 1 + steps - np.minimum.accumulate(steps)  # Lindley 1952
+        naive.append(np.sort(latencies)[statistics.upper_rank(30_000, 0.99, 0.95) - 1])
+        ours.append(statistics.upper_bound(latencies, 0.99))
+    assert np.mean([bound < 11.36 for bound in naive]) > 0.3  # where 0.05 is promised
+    assert np.mean([bound is not None and bound < 11.36 for bound in ours]) <= 0.15
 
 
 @pytest.mark.parametrize("count", [60, 80, 120, 400])
