@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,6 @@ from autotune.artifact import Stage
 from autotune.contracts import StageContext
 from autotune.conversion import graphs
 from autotune.conversion.export import FILE
-from autotune.errors import StageError
 from autotune.plugins import version
 
 
@@ -37,11 +35,10 @@ def run(context: StageContext) -> Mapping[str, Any]:
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 
-    logging.getLogger().setLevel(logging.ERROR)
     options = FusionOptions("bert")
     options.use_raw_attention_mask(True)
     options.enable_embed_layer_norm = False  # it would change the type of the inputs
-    try:
+    with graphs.blame("transformer_fusion: the optimizer"):
         model = optimizer.optimize_model(
             graphs.load(context.inputs[0]),
             "bert",
@@ -50,11 +47,6 @@ def run(context: StageContext) -> Mapping[str, Any]:
             opt_level=0,
             optimization_options=options,
         )
-    except Exception as error:  # whatever it meets becomes the reason
-        words = " ".join(str(error).split())[:500]
-        raise StageError(
-            f"transformer_fusion: the optimizer failed: {type(error).__name__}: {words}"
-        ) from error
     model.save_model_to_file(str(context.out / FILE))
     fused = {kind: n for kind, n in model.get_fused_operator_statistics().items() if n}
     return {**graphs.finish(context), "fused": fused}

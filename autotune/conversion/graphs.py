@@ -1,16 +1,19 @@
-"""What the functions on ONNX models share: names, sample batches, and how an artifact is made."""
+"""What the functions on ONNX models share: names, sample batches, how a library is called."""
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from autotune.contracts import StageContext
 from autotune.conversion import arrays
 from autotune.conversion.export import FILE
+from autotune.errors import StageError
 from autotune.training.network import SOURCE
 
 CALIBRATION_BATCH = 32
@@ -63,6 +66,30 @@ def finish(context: StageContext) -> dict[str, Any]:
     """Complete the artifact of a stage that has written its ONNX file; facts about it."""
     shutil.copy(context.inputs[0] / SOURCE, context.out / SOURCE)
     return {"bytes": (context.out / FILE).stat().st_size}
+
+
+@contextmanager
+def blame(library: str) -> Iterator[None]:
+    """Whatever a library raises meanwhile, told as a stage's failure; its warnings are kept back.
+
+    Args:
+        library: What failed, in words: ``the quantizer``.
+
+    Raises:
+        StageError: With the library's words; a ``StageError`` of our own stays as it is.
+    """
+    root = logging.getLogger()  # ONNX Runtime's tools warn there
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    except StageError:
+        raise
+    except Exception as error:  # whatever it meets becomes the reason
+        words = " ".join(str(error).split())[:500]
+        raise StageError(f"{library} failed: {type(error).__name__}: {words}") from error
+    finally:
+        root.setLevel(level)
 
 
 def constants(model: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,8 @@ from autotune.plugins import version
 from autotune.space import Settings
 
 PRODUCTS = ("Conv", "Gemm", "MatMul")
+NEVER = ("ConvTranspose",)
+"""The quantizer would round these, but ONNX Runtime computes them in floating point all the same."""
 _RENAMED = "/MatMulAddFusion"
 
 
@@ -38,7 +39,7 @@ def stage(model: Stage, data: Stage, settings: Settings, operators: str = "all")
         name="quantize",
         function="autotune.conversion.qdq:run",
         kind="onnx",
-        parameters={"operators": operators, **asked},
+        parameters={"operators": operators, "never": list(NEVER), **asked},
         inputs=(model, data, *kept),
         libraries=(version("onnxruntime"), version("onnx")),
     )
@@ -54,22 +55,18 @@ def run(context: StageContext) -> Mapping[str, Any]:
         StageError: Fewer calibration samples than asked, as many layers kept as there are, values
             without bounds, or a model the quantizer cannot take.
     """
-    logging.getLogger().setLevel(logging.ERROR)
     asked = context.parameters
     x = calibration(context.inputs[1], int(asked["samples"]))
     keep = int(asked["keep"])
-    kept = sensitivity.most(context.inputs[2], keep) if keep else ()
-    with tempfile.TemporaryDirectory(dir=context.out) as folder:
-        try:
+    kept = sensitivity.most(context.inputs[2], keep, PRODUCTS) if keep else ()
+    try:
+        with tempfile.TemporaryDirectory(dir=context.out) as folder, graphs.blame("the quantizer"):
             prepared = _prepared(context.inputs[0], Path(folder))
             _quantize(prepared, context.out / FILE, asked, x, kept)
-        except StageError:
-            raise
-        except Exception as error:  # whatever the quantizer meets becomes the reason
-            words = " ".join(str(error).split())[:500]
-            reason = f"the quantizer failed: {type(error).__name__}: {words}"
-            unbounded = "not finite" in words
-            raise StageError(_unbounded("a tensor") if unbounded else reason) from error
+    except StageError as error:
+        if "not finite" in str(error):  # the quantizer's word
+            raise StageError(_unbounded("a tensor")) from error
+        raise
     integer = _checked(context.out / FILE)
     return {
         **graphs.finish(context),
@@ -139,7 +136,7 @@ def _quantize(
 
 
 def _nodes(prepared: Path, kept: tuple[str, ...]) -> list[str]:
-    """The nodes of the prepared model that stay in floating point so that the kept layers do.
+    """The nodes of the prepared model that stay in floating point: the kept layers, and more.
 
     A product of two activations is kept only if what is next to it does not round its values.
     """
@@ -156,7 +153,8 @@ def _nodes(prepared: Path, kept: tuple[str, ...]) -> list[str]:
         if node.name in names and not set(node.input) & set(constant):
             near |= {*node.input, *node.output}
     others = [n for n in model.graph.node if n.op_type not in PRODUCTS]
-    return names + [n.name for n in others if near & {*n.input, *n.output}]
+    names += [n.name for n in others if near & {*n.input, *n.output}]
+    return names + [n.name for n in others if n.op_type in NEVER]
 
 
 def _checked(path: Path) -> int:

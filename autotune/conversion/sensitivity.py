@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -20,34 +19,36 @@ from autotune.plugins import version
 
 SAMPLES = 32
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Those that any backend quantizes."""
 LIST = "sensitivity.json"
 
 
 def stage(onnx: Stage, data: Stage) -> Stage:
     """The layers of ``onnx`` by their sensitivity; the same whatever is quantized later, and how.
 
-    Its artifact lists ``{"node", "error"}``, most sensitive first.
+    Its artifact lists ``{"node", "operator", "error"}``, most sensitive first.
     """
     return Stage(
         name="sensitivity",
         function="autotune.conversion.sensitivity:run",
         kind="logits",
-        parameters={"samples": SAMPLES},
+        parameters={"samples": SAMPLES, "layers": list(LAYERS)},
         inputs=(onnx, data),
         libraries=(version("onnxruntime"), version("onnx")),
     )
 
 
-def most(artifact: Path, keep: int) -> tuple[str, ...]:
-    """The names of the ``keep`` most sensitive layers.
+def most(artifact: Path, keep: int, operators: Collection[str] = LAYERS) -> tuple[str, ...]:
+    """The names of the ``keep`` most sensitive layers of these ``operators``.
 
     A layer is named as its node is in the ONNX file, an unnamed one by its first output. OpenVINO
     calls it so too, or, where the node adds a bias, that name with ``/WithoutBiases``.
 
     Raises:
-        StageError: The model has no more than ``keep`` layers, so nothing would be quantized.
+        StageError: The model has no more than ``keep`` such layers, so nothing would be quantized.
     """
-    layers = json.loads((artifact / LIST).read_text())
+    found = json.loads((artifact / LIST).read_text())
+    layers = [layer for layer in found if layer["operator"] in operators]
     if keep >= len(layers):
         raise StageError(
             f"ptq.keep is {keep}, but the model has {len(layers)} layers that can be quantized: "
@@ -75,7 +76,7 @@ def run(context: StageContext) -> Mapping[str, Any]:
     for node in _layers(quantized):
         changed = _predict(_with(model, quantized, node), x, output)
         error = float(np.linalg.norm(changed - exact)) / max(float(np.linalg.norm(exact)), 1e-30)
-        found.append({"node": node.name, "error": error})
+        found.append({"node": node.name, "operator": node.op_type, "error": error})
     if not found:
         raise StageError(f"the model has no layer that INT8 quantizes ({', '.join(LAYERS)})")
     found.sort(key=lambda layer: (-float(str(layer["error"])), str(layer["node"])))
@@ -88,8 +89,7 @@ def _quantized(model: Any, x: Mapping[str, arrays.Array]) -> Any:
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    logging.getLogger().setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, graphs.blame("the quantizer"):
         before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
         onnx.save(model, str(before))
         quantize_static(

@@ -9,7 +9,6 @@ from autotune.artifact import Stage
 from autotune.contracts import StageContext
 from autotune.conversion import graphs
 from autotune.conversion.export import FILE
-from autotune.errors import StageError
 from autotune.plugins import version
 
 
@@ -35,10 +34,7 @@ def run(context: StageContext) -> Mapping[str, Any]:
 
     model = graphs.load(context.inputs[0])
     before = len(model.graph.node)
-    try:
+    with graphs.blame("onnxslim"):
         slim = onnxslim.slim(model)
-    except Exception as error:  # whatever it meets becomes the reason
-        words = " ".join(str(error).split())[:500]
-        raise StageError(f"onnxslim failed: {type(error).__name__}: {words}") from error
     onnx.save(slim, str(context.out / FILE))
     return {**graphs.finish(context), "nodes_before": before, "nodes": len(slim.graph.node)}

@@ -1,5 +1,7 @@
 """Models as other exporters write them are read in one form."""
 
+import logging
+
 import numpy as np
 import onnx
 import pytest
@@ -8,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from autotune.backends import onnxruntime as backend
 from autotune.conversion import dynamic, export, graphs, weights
+from autotune.errors import StageError
 from autotune.measure import check
 
 STAGES = {
@@ -81,3 +84,20 @@ def test_a_constant_that_is_no_tensor_stays_a_node(tmp_path):
     written(nodes, {}, (3,), tmp_path)
     model = graphs.load(tmp_path / "onnx")
     assert [node.name for node in model.graph.node] == ["two", "y"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no  such\nthing"), StageError("ours")])
+def test_a_library_is_blamed_in_its_words_and_the_root_logger_is_as_before(error):
+    root = logging.getLogger()
+    level = root.level
+
+    @graphs.blame("the tool")
+    def fails():
+        assert root.level == logging.ERROR
+        raise error
+
+    with pytest.raises(StageError) as caught:
+        fails()
+    ours = isinstance(error, StageError)
+    assert str(caught.value) == ("ours" if ours else "the tool failed: ValueError: no such thing")
+    assert root.level == level

@@ -154,6 +154,28 @@ def test_a_model_without_an_operator_that_has_an_int8_kernel_is_told(tmp_path):
         made(qdq.stage(ONNX, DATA, INT8), tmp_path)
 
 
+def test_a_transposed_convolution_is_neither_ranked_nor_rounded(tmp_path):
+    """ONNX Runtime has no INT8 kernel for it: keep counts the others, its weights stay exact."""
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(size=(4, 4, 3, 3)) for name in ("first", "wide", "last")}
+    tensors = {name: array.astype(np.float32) for name, array in tensors.items()}
+    nodes = [
+        helper.make_node("Conv", ["x", "first"], ["a"], name="conv"),
+        helper.make_node("ConvTranspose", ["a", "wide"], ["b"], name="up"),
+        helper.make_node("Conv", ["b", "last"], ["y"], name="end"),
+    ]
+    x = written(nodes, tensors, (4, 8, 8), tmp_path)
+    outputs, kernels, facts = int8(x, tmp_path, ptq__keep=1)
+    assert facts["kept"][0] in ("conv", "end")
+    assert kernels == {"int8": 1, "fp32": 2}
+    check.verify(plain(x, tmp_path), outputs, "int8")
+    artifact, _ = made(qdq.stage(ONNX, DATA, INT8), tmp_path)
+    left = {t.name: t for t in onnx.load(str(artifact / export.FILE)).graph.initializer}
+    assert np.array_equal(onnx.numpy_helper.to_array(left["wide"]), tensors["wide"])
+    with pytest.raises(StageError, match=r"ptq.keep is 2, but the model has 2 layers"):
+        int8(x, tmp_path, ptq__keep=2)
+
+
 # ---- dynamic INT8 --------------------------------------------------------------------------------
 
 
@@ -161,6 +183,16 @@ def test_dynamic_quantization_leaves_convolutions_alone(tmp_path):
     exported(Convolutions(), tmp_path)
     with pytest.raises(StageError, match=r"int8_dynamic quantizes matrix products .* 2 Conv"):
         made(dynamic.stage(ONNX), tmp_path)
+
+
+def test_dynamic_quantization_counts_what_became_integer(tmp_path):
+    """A Gemm whose product is scaled is none that the quantizer takes."""
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(size=(8, 8)).astype(np.float32) for name in ("u", "w")}
+    scaled = helper.make_node("Gemm", ["x", "u"], ["a"], name="scaled", alpha=2.0)
+    written([scaled, product("plain", "w", "y", "a")], tensors, (8,), tmp_path)
+    _, facts = made(dynamic.stage(ONNX), tmp_path)
+    assert facts["quantized"] == 1
 
 
 def test_dynamic_quantization_hangs_on_the_batch_and_says_so(tmp_path):

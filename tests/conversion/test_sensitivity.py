@@ -104,6 +104,20 @@ def test_the_most_sensitive_layer_comes_first_and_one_must_be_left(tmp_path):
         sensitivity.most(out, 2)
 
 
+def test_only_the_kinds_asked_for_are_counted_and_ranked(tmp_path):
+    two_layers(tmp_path, inputs())
+    out = made(tmp_path)
+    ranked = [
+        {"node": "wide", "operator": "ConvTranspose", "error": 1.0},
+        *json.loads((out / sensitivity.LIST).read_text()),
+    ]
+    (out / sensitivity.LIST).write_text(json.dumps(ranked))
+    assert sensitivity.most(out, 1) == ("wide",)
+    assert sensitivity.most(out, 1, ("MatMul",)) == ("wild",)
+    with pytest.raises(StageError, match=r"ptq.keep is 2, but the model has 2 layers"):
+        sensitivity.most(out, 2, ("MatMul",))
+
+
 def test_an_unnamed_layer_is_called_by_its_output(tmp_path):
     two_layers(tmp_path, inputs(), names=("", ""))
     assert sensitivity.most(made(tmp_path), 1) == ("a",)
