@@ -1,7 +1,13 @@
 """What is here, what it can do, its lanes, and in which state it is."""
 
 from autotune.hardware.lanes import lane, pin
-from autotune.hardware.processor import bf16_kernels, instruction_sets, machine, whole_machine
+from autotune.hardware.processor import (
+    bf16_kernels,
+    instruction_sets,
+    machine,
+    usual_lane,
+    whole_machine,
+)
 from autotune.hardware.state import Condition, condition, steal
 
 __all__ = [
@@ -13,5 +19,6 @@ __all__ = [
     "machine",
     "pin",
     "steal",
+    "usual_lane",
     "whole_machine",
 ]

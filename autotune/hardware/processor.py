@@ -35,6 +35,11 @@ def whole_machine() -> Machine:
     return replace(machine(), cores=tuple(sorted(cores)))
 
 
+def usual_lane(machine: Machine) -> int:
+    """The cores of a lane where nobody says it: half of the machine's, one at least."""
+    return max(1, len(machine.cores) // 2)
+
+
 def bf16_kernels(machine: Machine) -> bool:
     """Whether the processor multiplies bfloat16 in hardware (AVX512-BF16, AMX; Arm: BF16)."""
     return any(machine.has(flag) for flag in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -108,6 +108,16 @@ def probe(seconds: float = _PROBE_S) -> float:
     return float(np.quantile(bursts, 0.25))
 
 
+def times(seconds: float) -> NDArray[np.float64]:
+    """The work's times in ms, one after the other for so long."""
+    work()  # finds the caches cold
+    end = time.perf_counter() + seconds
+    found = [_timed()]
+    while time.perf_counter() < end:
+        found.append(_timed())
+    return np.array(found)
+
+
 @dataclass(frozen=True)
 class Watch:
     """Looks at the machine before and after a block of samples.

@@ -10,7 +10,7 @@ from typing import Any
 from autotune import plugins
 from autotune import slo as slos
 from autotune.errors import SpecError
-from autotune.hardware import machine
+from autotune.hardware import machine, usual_lane
 from autotune.slo import QUANTITIES, SLO, Direction
 from autotune.spec import refs
 from autotune.spec.marks import Document
@@ -184,7 +184,7 @@ def _metric(given: MetricSection, word: str, folder: Path, document: Document) -
 def _target(name: str, section: TargetSection, document: Document) -> Target:
     here = machine()
     cores = len(here.cores)
-    lane = section.lane_cores or max(1, cores // 2)
+    lane = section.lane_cores or usual_lane(here)
     if lane * section.lanes > cores:
         key = "lane_cores" if lane > cores else "lanes"
         asked = f"{section.lanes} x {lane}" if section.lanes > 1 else str(lane)
