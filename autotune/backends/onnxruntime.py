@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from autotune.artifact import Stage
 from autotune.contracts import Parameter, Rejection
-from autotune.conversion import dynamic, export, fuse, qdq, simplify, weights
+from autotune.conversion import dynamic, export, fuse, onnxruntime_profile, qdq, simplify, weights
+from autotune.measure import spans
+from autotune.profile import Profile
 from autotune.space import AllOf, Is, Not, Settings
 from autotune.target import Target
 from autotune.task import ModelSource
@@ -189,18 +191,49 @@ def open(  # noqa: A001 - the contract's word
     yield _Session(artifact / export.FILE, settings, batch, threads, output)
 
 
+def profile(
+    artifact: Path, settings: Settings, batch: int, threads: int, requests: Sequence[Arrays]
+) -> Profile:
+    precision = str(settings["precision"])
+    with tempfile.TemporaryDirectory() as folder:
+        path, output = artifact / export.FILE, export.prediction(artifact)
+        session = _Session(path, settings, batch, threads, output, Path(folder) / "trace")
+        spans.walls_ms(session.run, requests[: spans.WARM_UP])
+        walls = spans.walls_ms(session.run, requests)
+        return onnxruntime_profile.profile(
+            session.trace(), walls, lambda operator: _kernel(operator, precision)
+        )
+
+
+def _kernel(operator: str, precision: str) -> str | None:
+    """The word for what an operator's kernel computes in; None where its inputs tell it."""
+    if operator.startswith(_INTEGER):
+        return "int8_dynamic" if precision == "int8_dynamic" else "int8"
+    return precision if operator == "MatMulNBits" else None
+
+
 class _Session:
     def __init__(
-        self, path: Path, settings: Settings, batch: int, threads: int, output: int | str
+        self,
+        path: Path,
+        settings: Settings,
+        batch: int,
+        threads: int,
+        output: int | str,
+        trace: Path | None = None,
     ) -> None:
         self._open = (path, settings, batch, threads)
-        self._session = _session(path, settings, batch, threads)
+        self._session = _session(*self._open, trace=trace)
         names = [place.name for place in self._session.get_outputs()]
         self._output = [names[output] if isinstance(output, int) else output]
 
     def run(self, batch: Arrays) -> Floats:
         outputs: list[Floats] = self._session.run(self._output, batch)
         return outputs[0]
+
+    def trace(self) -> Path:
+        """The file with what was profiled; nothing is from here on."""
+        return Path(self._session.end_profiling())
 
     def facts(self) -> Mapping[str, Any]:
         import onnx
@@ -219,7 +252,12 @@ class _Session:
 
 
 def _session(
-    path: Path, settings: Settings, batch: int, threads: int, optimized: Path | None = None
+    path: Path,
+    settings: Settings,
+    batch: int,
+    threads: int,
+    optimized: Path | None = None,
+    trace: Path | None = None,
 ) -> Any:
     import onnxruntime as ort
 
@@ -239,6 +277,9 @@ def _session(
     options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
+    if trace is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(trace)
     return ort.InferenceSession(
         str(path),
         options,

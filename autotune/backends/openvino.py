@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from autotune.artifact import Stage
 from autotune.contracts import Parameter, Rejection
-from autotune.conversion import export, simplify
+from autotune.conversion import export, openvino_profile, simplify
 from autotune.conversion.openvino_models import FILE, compressed, quantized
 from autotune.hardware import bf16_kernels
+from autotune.profile import Profile
 from autotune.space import Is, Settings
 from autotune.target import Machine, Target
 from autotune.task import ModelSource
@@ -37,6 +38,9 @@ _WORDS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int
 _FLOATS = ("f32", "bf16", "f16")
 _DYNAMIC_GROUP = 32
 """How many activations share a scale where it is found anew for every request: OpenVINO's own."""
+
+_TRIES = 3
+"""So often a profile is taken anew because something else ran meanwhile."""
 
 
 def unavailable() -> str | None:
@@ -119,6 +123,25 @@ def stages(settings: Settings, model: Stage, data: Stage) -> Stage:
 def open(  # noqa: A001 - the contract's word
     artifact: Path, settings: Settings, batch: int, threads: int
 ) -> Iterator[_Session]:
+    compiled = _compiled(artifact, batch, _properties(settings, threads))
+    yield _Session(compiled, export.prediction(artifact))
+
+
+def profile(
+    artifact: Path, settings: Settings, batch: int, threads: int, requests: Sequence[Arrays]
+) -> Profile:
+    properties = {**_properties(settings, threads), "PERF_COUNT": True}
+    for _ in range(_TRIES):
+        session = _Session(_compiled(artifact, batch, properties), export.prediction(artifact))
+        found, calm = openvino_profile.profile(
+            session.request, session.run, requests, session.precisions()
+        )
+        if calm:
+            break
+    return found
+
+
+def _compiled(artifact: Path, batch: int, properties: Mapping[str, Any]) -> Any:
     import openvino as ov
 
     core = ov.Core()
@@ -130,8 +153,7 @@ def open(  # noqa: A001 - the contract's word
         shape[0] = batch
         shapes[place] = shape
     model.reshape(shapes)
-    compiled = core.compile_model(model, "CPU", _properties(settings, threads))
-    yield _Session(compiled, export.prediction(artifact))
+    return core.compile_model(model, "CPU", dict(properties))
 
 
 def _properties(settings: Settings, threads: int) -> dict[str, Any]:
@@ -159,19 +181,19 @@ class _Session:
     def __init__(self, compiled: Any, output: int | str) -> None:
         self._compiled = compiled
         self._output = compiled.output(output)
-        self._request = compiled.create_infer_request()
+        self.request = compiled.create_infer_request()
 
     def run(self, batch: Arrays) -> Floats:
-        self._request.infer(batch, share_inputs=True, share_outputs=True)
-        output: Floats = self._request.get_tensor(self._output).data.copy()
+        self.request.infer(batch, share_inputs=True, share_outputs=True)
+        output: Floats = self.request.get_tensor(self._output).data.copy()
         return output
 
     def facts(self) -> Mapping[str, Any]:
-        dynamic = bool(self._compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE"))
+        dynamic = self._dynamic()
         operators: Counter[str] = Counter()
         kernels: Counter[str] = Counter()
         precisions: Counter[str] = Counter()
-        for node in self._compiled.get_runtime_model().get_ordered_ops():
+        for node in self._nodes():
             kind = _told(node, "layerType")
             operators[kind] += 1
             precisions[_told(node, "runtimePrecision")] += 1
@@ -186,6 +208,23 @@ class _Session:
             "precisions": dict(precisions.most_common()),
         }
 
+    def precisions(self) -> Mapping[str, str]:
+        """The word for what each node computes in, by its name."""
+        dynamic = self._dynamic()
+        return {
+            str(node.get_friendly_name()): _precision(node, dynamic)
+            if _told(node, "layerType") in _HEAVY
+            else _word(node)
+            for node in self._nodes()
+        }
+
+    def _nodes(self) -> list[Any]:
+        """The graph as it runs."""
+        return list(self._compiled.get_runtime_model().get_ordered_ops())
+
+    def _dynamic(self) -> bool:
+        return bool(self._compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE"))
+
 
 def _precision(node: Any, dynamic: bool) -> str:
     """The word for what a kernel computes in.
@@ -199,6 +238,10 @@ def _precision(node: Any, dynamic: bool) -> str:
         return "int4_weights"
     if source in _FLOATS and weights in ("u8", "i8"):
         return "int8_dynamic" if dynamic and source == "f32" else "int8_weights"
+    return _word(node)
+
+
+def _word(node: Any) -> str:
     word = _told(node, "runtimePrecision")
     return _WORDS.get(word, word)
 

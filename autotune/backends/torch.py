@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autotune.artifact import Stage
 from autotune.contracts import Parameter, Rejection
-from autotune.conversion import torch_integers, torch_kernels
+from autotune.conversion import torch_integers, torch_kernels, torch_profile
 from autotune.hardware import bf16_kernels
+from autotune.profile import Profile
 from autotune.space import Is, Settings
 from autotune.target import Target
 from autotune.task import ModelSource
@@ -119,6 +120,18 @@ def open(  # noqa: A001 - the contract's word
     torch.set_num_threads(threads)
     network, _, source = networks.load(artifact)
     yield _Session(network, artifact, settings, source.output)
+
+
+def profile(
+    artifact: Path, settings: Settings, batch: int, threads: int, requests: Sequence[Arrays]
+) -> Profile:
+    with open(artifact, settings, batch, threads) as session:
+        return torch_profile.profile(session.run, requests, _integers(settings))
+
+
+def _integers(settings: Settings) -> str:
+    """The word for integer kernels."""
+    return "int8_dynamic" if settings["precision"] == "int8_dynamic" else "int8"
 
 
 class _Session:

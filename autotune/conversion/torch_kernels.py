@@ -64,7 +64,7 @@ def watch(request: Callable[[], object], integers: str = "int8", script: Any = N
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
         request()
     events = profiled.profiler.kineto_results.events()
-    kernels = Counter(word for event in events if (word := _precision(event, integers)))
+    kernels = Counter(word for event in events if (word := precision(event, integers)))
     operators = Counter(event.name() for event in events if "::" in event.name())
     if script is not None and (frozen := len(script.graph.findAllNodes(_FROZEN))):
         kernels["fp32"] += frozen
@@ -76,7 +76,7 @@ def watch(request: Callable[[], object], integers: str = "int8", script: Any = N
     )
 
 
-def _precision(event: Any, integers: str) -> str | None:
+def precision(event: Any, integers: str) -> str | None:
     """The word for what a heavy kernel computes in; None for every other event."""
     name = event.name()
     if name in _INTEGERS:
@@ -85,3 +85,8 @@ def _precision(event: Any, integers: str) -> str | None:
         return None
     kind = str(event.dtypes()[_PRODUCTS[name]])
     return _FLOATS.get(kind, kind)
+
+
+def element(kind: str) -> str:
+    """The word for a tensor's element type; "" for what is no tensor."""
+    return {**_FLOATS, "signed char": "int8", "unsigned char": "int8"}.get(kind, "")
