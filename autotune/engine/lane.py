@@ -36,27 +36,32 @@ def latency(context: StageContext) -> Mapping[str, Any]:
 
 def measure(context: StageContext, cores: tuple[int, ...]) -> Mapping[str, Any]:
     """Run the measuring child on ``cores`` and read what it wrote."""
-    request = context.out / "request.json"
-    answer = context.out / "answer.json"
-    request.write_text(
-        json.dumps(
-            {
-                **context.parameters,
-                "cores": cores,
-                "parent": os.getpid(),
-                "artifact": str(context.inputs[0]),
-                "data": str(context.inputs[1]),
-                "samples": str(context.out / SAMPLES),
-                "answer": str(answer),
-                "reference": str(_reference(cores)),
-            }
-        )
-    )
-    code, errors = _child(request, int(context.parameters["threads"]), context.stage.timeout_s)
+    request = {
+        **context.parameters,
+        "cores": cores,
+        "artifact": str(context.inputs[0]),
+        "data": str(context.inputs[1]),
+        "samples": str(context.out / SAMPLES),
+        "reference": str(_reference(cores)),
+    }
+    return ask("autotune.engine.child", request, context.out, context.stage.timeout_s)
+
+
+def ask(
+    module: str, request: Mapping[str, Any], folder: Path, timeout_s: float
+) -> Mapping[str, Any]:
+    """What a child process answers: ``module`` gets the request's file, which names the answer's.
+
+    Raises:
+        StageError: The process crashed, ran out of time, or says that it cannot do it.
+    """
+    asked, answer = folder / "request.json", folder / "answer.json"
+    asked.write_text(json.dumps({**request, "parent": os.getpid(), "answer": str(answer)}))
+    code, errors = _child(module, asked, int(request["threads"]), timeout_s)
     if not answer.exists():
         raise StageError(f"the measuring process {_ended(code)}{_tail(errors)}")
     result: dict[str, Any] = json.loads(answer.read_text())
-    request.unlink()
+    asked.unlink()
     answer.unlink()
     if "error" in result:
         raise StageError(result["error"])
@@ -71,7 +76,7 @@ def _reference(cores: tuple[int, ...]) -> Path:
     return Path(tempfile.gettempdir()) / f"autotune-reference-{os.getuid()}" / f"{name}.json"
 
 
-def _child(request: Path, threads: int, timeout_s: float) -> tuple[int, str]:
+def _child(module: str, request: Path, threads: int, timeout_s: float) -> tuple[int, str]:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
@@ -79,7 +84,7 @@ def _child(request: Path, threads: int, timeout_s: float) -> tuple[int, str]:
         "OPENBLAS_NUM_THREADS": "1",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "autotune.engine.child", str(request)],
+        [sys.executable, "-m", module, str(request)],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
