@@ -76,10 +76,12 @@ class Blueprint:
     Attributes:
         args: Keyword arguments of the factory.
         factory: The function's name; "" for the model's own factory.
+        sparse: Whether weights were pruned to zero, so that every training leaves the zeros.
     """
 
     args: Mapping[str, Scalar] = field(default_factory=dict)
     factory: str = ""
+    sparse: bool = False
 
 
 Loss = Callable[["Tensor", "Tensor | None", "Tensor | None"], "Tensor"]

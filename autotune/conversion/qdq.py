@@ -19,7 +19,7 @@ from autotune.space import Settings
 
 PRODUCTS = ("Conv", "Gemm", "MatMul")
 NEVER = ("ConvTranspose",)
-"""The quantizer would round these, but ONNX Runtime computes them in floating point all the same."""
+"""The quantizer would round these, but ONNX Runtime computes them in floating point anyway."""
 _RENAMED = "/MatMulAddFusion"
 
 

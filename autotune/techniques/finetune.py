@@ -58,7 +58,7 @@ def apply(
     from autotune.training import loop
 
     teach = teaching.loss("finetune", settings)
-    recipe = teaching.recipe("finetune", settings, keep_zeros=True)
+    recipe = teaching.recipe("finetune", settings, keep_zeros=context.blueprint.sparse)
     loop.train(network, context, teach, recipe)
     return network, context.blueprint
 

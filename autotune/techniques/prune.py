@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ needs_teacher = True
 libraries = ("torch", "torch-pruning")
 
 STRUCTURES = ("channel", "head", "unstructured", "2:4")
+SPARSE = ("unstructured", "2:4")
+"""Those that make weights zero and keep the shapes."""
 RANKED = ("global", "latency")
 """The allocations whose shapes hang on the weights (and on the clock)."""
 SHARED = Is("prune.structure", ("channel", "head", "unstructured"))
@@ -150,7 +153,7 @@ def trains(settings: Settings) -> bool:
 
 
 def shapes(settings: Settings) -> tuple[str, ...] | None:
-    if settings["prune.structure"] in ("unstructured", "2:4"):
+    if settings["prune.structure"] in SPARSE:
         return ()
     return None if settings.get("prune.allocation") in RANKED else ("prune",)
 
@@ -166,13 +169,13 @@ def apply(
     """
     from autotune.training import gradual
 
-    before = _weights(network)
     knife = _knife(network, settings, context, str(settings.get("prune.criterion", "magnitude")))
-    gradual.prune(network.eval(), context, knife, _rounds(settings))
+    removed = gradual.prune(network.eval(), context, knife, _rounds(settings))
     network.zero_grad(set_to_none=True)
-    if _weights(network) == before:
+    if not removed:
         raise StageError("pruning removed nothing: raise prune.ratio or lower prune.round_to")
-    return network.eval(), context.blueprint
+    sparse = context.blueprint.sparse or settings["prune.structure"] in SPARSE
+    return network.eval(), dataclasses.replace(context.blueprint, sparse=sparse)
 
 
 def structure(
@@ -211,7 +214,7 @@ def _rounds(settings: Settings) -> Rounds:
     recipe = loop.Recipe(
         int(settings.get("prune.step_epochs", 1)),
         float(settings.get("prune.step_lr", 0.0)),
-        keep_zeros=True,
+        keep_zeros=settings["prune.structure"] in SPARSE,
     )
     return gradual.Rounds(
         int(settings.get("prune.steps", 1)),
@@ -219,8 +222,3 @@ def _rounds(settings: Settings) -> Rounds:
         recipe,
         losses.distillation(TEMPERATURE, ALPHA),
     )
-
-
-def _weights(network: nn.Module) -> int:
-    """How many weights are not zero."""
-    return sum(int(p.count_nonzero()) for p in network.parameters())

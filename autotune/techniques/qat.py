@@ -74,7 +74,7 @@ def apply(
     if simulated.skipped:
         context.report(f"not simulated in INT8: {', '.join(simulated.skipped)}")
     teach = teaching.loss("qat", settings)
-    recipe = teaching.recipe("qat", settings, keep_zeros=True)
+    recipe = teaching.recipe("qat", settings, keep_zeros=context.blueprint.sparse)
     loop.train(simulated, context, teach, recipe)
     return network, context.blueprint
 

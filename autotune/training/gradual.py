@@ -55,15 +55,19 @@ def progress(done: int, count: int, schedule: str) -> float:
     return 1 - (1 - t) ** 3 if schedule == "cubic" else t
 
 
-def prune(network: nn.Module, context: TechniqueContext, knife: Knife, rounds: Rounds) -> None:
+def prune(network: nn.Module, context: TechniqueContext, knife: Knife, rounds: Rounds) -> int:
     """Cut ``network`` in place, in rounds; one that was killed goes on where it was.
 
     Before every training the cuts so far and the weights are written beside
     ``context.checkpoint``, and the training has a checkpoint of its own there.
+
+    Returns:
+        How many weights that were not zero went in all the cuts.
     """
     path = context.checkpoint.with_name(f"{context.checkpoint.stem}-rounds.pt")
     found = checkpoint.load(path) if rounds.count > 1 else None
     cuts: list[Any] = found["cuts"] if found else []
+    removed: int = found["removed"] if found else 0
     for done in cuts:
         knife.again(network, done)
     if found:
@@ -72,10 +76,19 @@ def prune(network: nn.Module, context: TechniqueContext, knife: Knife, rounds: R
         if number > 0:
             _train(network, context, rounds, number)
         due = progress(number + 1, rounds.count, rounds.schedule)
+        before = _weights(network)
         cuts.append(knife.cut(network, due))
+        removed += before - _weights(network)
         if rounds.count > 1:
-            checkpoint.save(path, {"cuts": cuts, "state": network.state_dict()})
+            state = network.state_dict()
+            checkpoint.save(path, {"cuts": cuts, "removed": removed, "state": state})
     path.unlink(missing_ok=True)
+    return removed
+
+
+def _weights(network: nn.Module) -> int:
+    """How many weights are not zero."""
+    return sum(int(p.count_nonzero()) for p in network.parameters())
 
 
 def _train(network: nn.Module, context: TechniqueContext, rounds: Rounds, number: int) -> None:

@@ -89,6 +89,7 @@ def save(network: nn.Module, blueprint: Blueprint, model: ModelSource, folder: P
     record = {
         "factory": blueprint.factory,
         "args": dict(blueprint.args),
+        "sparse": blueprint.sparse,
         "attrs": _changed(network, build(model, blueprint)),
     }
     torch.save({**record, "state": network.state_dict()}, folder / FILE)
@@ -100,7 +101,7 @@ def load(folder: Path) -> tuple[nn.Module, Blueprint, ModelSource]:
 
     model = read_source(folder)
     record = torch.load(folder / FILE, weights_only=True, map_location="cpu")
-    blueprint = Blueprint(record["args"], record["factory"])
+    blueprint = Blueprint(record["args"], record["factory"], record.get("sparse", True))
     network = build(model, blueprint)
     modules = dict(network.named_modules())
     for name, attrs in record["attrs"].items():

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 def masks(network: nn.Module) -> dict[str, Tensor]:
-    """For every weight matrix or kernel that holds zeros, where it is not zero."""
+    """For every weight matrix or kernel that holds zeros, where it is not zero.
+
+    To be asked of a network that was pruned to zeros: others have some by chance or design.
+    """
     weights = {n: p.detach() for n, p in network.named_parameters() if p.dim() > 1}
     return {name: weight != 0 for name, weight in weights.items() if bool((weight == 0).any())}
 

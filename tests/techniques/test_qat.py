@@ -113,8 +113,19 @@ def test_what_was_pruned_stays_zero(tiny_model, tmp_path):
     with torch.no_grad():
         network.conv2.weight[torch.rand_like(network.conv2.weight) < 0.5] = 0
     zero = network.conv2.weight == 0
-    found, _ = qat.apply(network, SETTINGS, context(tmp_path, tiny_model))
+    sparse = Blueprint(tiny_model.args, sparse=True)
+    where = context(tmp_path, tiny_model, blueprint=sparse)
+    found, blueprint = qat.apply(network, SETTINGS, where)
     assert torch.equal(found.conv2.weight == 0, zero)
+    assert blueprint == sparse
+
+
+def test_zeros_that_nobody_pruned_are_trained(tiny_model, tmp_path):
+    network = networks.given(tiny_model)
+    with torch.no_grad():
+        network.head.weight.zero_()
+    found, _ = qat.apply(network, SETTINGS, context(tmp_path, tiny_model))
+    assert found.head.weight.any()
 
 
 def test_what_is_not_simulated_is_told(recurrent, tmp_path):

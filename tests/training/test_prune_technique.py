@@ -1,5 +1,6 @@
 """The technique prune as the search sees it: its knobs, its shapes, what comes of its networks."""
 
+import dataclasses
 import random
 
 import pytest
@@ -119,7 +120,9 @@ def test_it_comes_back_from_disk_exactly(case, tmp_path):
     folder = tmp_path / "saved"
     folder.mkdir()
     networks.save(network, blueprint, of, folder)
-    loaded, _, _ = networks.load(folder)
+    loaded, found, _ = networks.load(folder)
+    assert found == blueprint
+    assert found.sparse == (case in prune.SPARSE)
     assert torch.equal(outputs(loaded), outputs(network))
     assert not torch.equal(outputs(network), outputs(networks.given(of)))
     assert all(p.grad is None for p in network.parameters())
@@ -149,7 +152,8 @@ def test_structure_needs_neither_labels_nor_teacher_where_shapes_are_fixed(tmp_p
 
 @pytest.mark.parametrize("case", EVERY)
 def test_fine_tuning_exists_after_it_and_keeps_zeros(case, tmp_path):
-    network, _, of, where, point = pruned(case, tmp_path)
+    network, blueprint, of, where, point = pruned(case, tmp_path)
+    where = dataclasses.replace(where, blueprint=blueprint)
     assert finetune.when(of).holds(point)
     zero = {n: w == 0 for n, w in sparsity.layers(network).items()}
     before = outputs(network)
@@ -166,9 +170,25 @@ def test_fine_tuning_does_not_exist_where_nothing_was_pruned():
     assert not finetune.when(model()).holds({"prune.structure": "none"})
 
 
+def test_zeros_that_nobody_pruned_are_trained(tmp_path):
+    """A layer that begins at zero learns, also where channels were pruned."""
+    network, blueprint, of, where, _ = pruned("channel", tmp_path)
+    with torch.no_grad():
+        network.head.weight.zero_()
+    where = dataclasses.replace(where, blueprint=blueprint)
+    chosen = {f"finetune.{p.name}": p.default for p in finetune.parameters(of)["finetune"]}
+    tuned, _ = finetune.apply(network, chosen | {"finetune.epochs": 1}, where)
+    assert tuned.head.weight.any()
+
+
 @pytest.mark.parametrize(
     ("case", "changes"),
-    [("unstructured", {"ratio": 0.0}), ("head", {"ratio": 0.05}), ("channel", {"round_to": 64})],
+    [
+        ("unstructured", {"ratio": 0.0}),
+        ("head", {"ratio": 0.05}),
+        ("channel", {"round_to": 64}),
+        ("channel", {"round_to": 64, "steps": 2}),
+    ],
 )
 def test_what_removes_nothing_is_refused(case, changes, tmp_path):
     of = model(EVERY[case][0])
