@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autotune.measure.loop import Timing
+    from numpy.typing import NDArray
+
+    from autotune.contracts import Arrays, Floats
+    from autotune.engine.scenarios import Seen
+    from autotune.measure.reference import Watch
+
+    Run = Callable[[Arrays], Floats]
 
 _PR_SET_PDEATHSIG = 1
-CONSISTENT = 1.25
-"""A mean so many times the median says that something else ran on the lane."""
 INPUTS = 64
 """Distinct batches that are rotated; measurement.md asks for at least 16."""
 
@@ -50,65 +57,156 @@ def die_with(parent: int) -> None:
         sys.exit("the worker that asked for this measurement is gone")
 
 
-def _measure(request: dict[str, Any]) -> dict[str, Any]:
+def _measure(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Load the model, see it under its scenario, look whether it stays as it is; the answer."""
     import numpy as np
 
-    from autotune import plugins
-    from autotune.conversion import arrays
-    from autotune.measure import loop, memory, reference, statistics
+    from autotune.measure import memory, reference
 
     kept = Path(request["reference"])
     watch = reference.watch(kept)
-    batch, threads = int(request["batch"]), int(request["threads"])
-    x = arrays.read(Path(request["data"]), "test", limit=INPUTS * batch)
-    count = max(16, min(INPUTS, len(next(iter(x.values()))) // batch))
-    inputs = [arrays.rows(x, i * batch, batch) for i in range(count)]
-    backend = plugins.load("backends", request["backend"])
-    for library in backend.libraries:
-        _import(library)
-    before = memory.rss_bytes() if memory.reset_peak() else memory.peak_rss_bytes()
+    scenario, inputs = _scenario(request), _inputs(request)
+    before = _baseline(request)
     start = time.perf_counter()
-    with backend.open(Path(request["artifact"]), request["settings"], batch, threads) as session:
-        run = session.run
+    with _opened(request, scenario, inputs) as (run, firsts):
         load_s = time.perf_counter() - start
-        timing = loop.time_calls(
-            lambda i: run(inputs[i % count]), settings=_settings(request["effort"]), watch=watch
-        )
-    peak = max(0, memory.peak_rss_bytes() - before)
-    np.save(request["samples"], timing.samples_ns)
-    reference.remember(kept, [block.beside.after_ms for block in timing.blocks if block.beside])
-    columns = statistics.latency_columns(timing.samples_ns, batch)
+        answers = [np.array(run(batch)) for batch in firsts]
+        first_s = time.perf_counter() - start - load_s
+        seen = _see(run, inputs, request, scenario, watch)
+        peak = max(0, memory.peak_rss_bytes() - before)
+        steady, warnings = _steady(run, inputs, firsts, answers, seen)
+    np.save(request["samples"], seen.samples_ns)
+    reference.remember(kept, seen.bursts_ms)
     return {
         "columns": {
-            **{k: {"value": e.value, "low": e.low, "high": e.high} for k, e in columns.items()},
+            **{
+                k: {"value": e.value, "low": e.low, "high": e.high} for k, e in seen.columns.items()
+            },
             "memory_peak_bytes": {"value": peak},
-            "load_seconds": {"value": load_s + timing.first_call_ns / 1e9},
+            "load_seconds": {"value": load_s + first_s},
         },
-        **timing.facts(),
-        "noisy": timing.noisy or not _consistent(timing),
+        **seen.facts,
+        **steady,
+        "first_call_ms": first_s * 1e3,
+        "scenario": scenario["kind"],
+        "warnings": [*seen.warnings, *warnings],
         "cores": list(request["cores"]),
     }
 
 
-def _consistent(timing: Timing) -> bool:
-    """Whether batch over p50 and samples per second agree (measurement.md, section 5)."""
-    import numpy as np
+def _scenario(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the request says of its load; nothing said is one request after the other.
 
-    samples = timing.samples_ns
-    return bool(samples.mean() <= CONSISTENT * np.median(samples))
+    Raises:
+        ValueError: There is no such scenario.
+    """
+    scenario: Mapping[str, Any] = request.get("scenario") or {"kind": "single_stream"}
+    if scenario["kind"] not in ("single_stream", "offline", "server"):
+        raise ValueError(
+            f"no scenario '{scenario['kind']}': known are single_stream, offline, server"
+        )
+    return scenario
 
 
-def _settings(effort: dict[str, Any]) -> Any:
-    from autotune.measure.loop import LoopSettings
+def _inputs(request: Mapping[str, Any]) -> list[dict[str, NDArray[Any]]]:
+    """Distinct requests, which are rotated; a server's are of one sample each."""
+    from autotune.conversion import arrays
 
-    return LoopSettings(**effort)
+    batch = 1 if _scenario(request)["kind"] == "server" else int(request["batch"])
+    x = arrays.read(Path(request["data"]), "test", limit=INPUTS * batch)
+    count = max(16, min(INPUTS, len(next(iter(x.values()))) // batch))
+    return [arrays.rows(x, i * batch, batch) for i in range(count)]
 
 
-def _import(distribution: str) -> None:
-    """Import a runtime before its memory is counted, so that only the model's is."""
+def _baseline(request: Mapping[str, Any]) -> int:
+    """Resident memory with the bare runtime imported, before any model."""
     import importlib
 
-    importlib.import_module(distribution.replace("-", "_"))
+    from autotune import plugins
+    from autotune.measure import memory
+
+    for library in plugins.load("backends", request["backend"]).libraries:
+        importlib.import_module(library.replace("-", "_"))
+    return memory.rss_bytes() if memory.reset_peak() else memory.peak_rss_bytes()
+
+
+@contextmanager
+def _opened(
+    request: Mapping[str, Any], scenario: Mapping[str, Any], inputs: Sequence[Arrays]
+) -> Iterator[tuple[Run, list[Arrays]]]:
+    """The model ready for the scenario's batches, and a first request for each of its sessions."""
+    from autotune import plugins
+    from autotune.engine import serving
+    from autotune.measure.batcher import assemble
+
+    backend = plugins.load("backends", request["backend"])
+    artifact, settings = Path(request["artifact"]), request["settings"]
+    threads = int(request["threads"])
+    if scenario["kind"] == "server":
+        most = int(scenario["max_batch"])
+        firsts = [assemble(inputs, 0, size) for size in serving.sizes(most)]
+        with serving.opened(backend, artifact, settings, most, threads) as run:
+            yield run, firsts
+    else:
+        batch = int(request["batch"])
+        with backend.open(artifact, settings, batch, threads) as session:
+            yield session.run, [inputs[0]]
+
+
+def _see(
+    run: Run,
+    inputs: Sequence[Arrays],
+    request: Mapping[str, Any],
+    scenario: Mapping[str, Any],
+    watch: Watch,
+) -> Seen:
+    """What the scenario sees; the effort's times bound it."""
+    from autotune.engine import scenarios
+    from autotune.measure.batcher import Batcher
+    from autotune.measure.loop import LoopSettings
+
+    settings = LoopSettings(**request["effort"])
+    if scenario["kind"] == "server":
+        batcher = Batcher(int(scenario["max_batch"]), float(scenario["max_queue_delay_ms"]))
+        limit = float(scenario["p99_ms"])
+        return scenarios.server(run, inputs, batcher, limit, settings, watch)
+    closed = scenarios.flood if scenario["kind"] == "offline" else scenarios.single_stream
+    return closed(run, inputs, int(request["batch"]), settings, watch)
+
+
+def _steady(
+    run: Run,
+    inputs: Sequence[Arrays],
+    firsts: Sequence[Arrays],
+    answers: Sequence[Floats],
+    seen: Seen,
+) -> tuple[dict[str, Any], list[str]]:
+    """Whether the model answers as it did at first, and keeps its memory: facts, and warnings."""
+    import numpy as np
+
+    from autotune.measure import steady
+
+    facts: dict[str, Any] = {}
+    warnings: list[str] = []
+    pairs = zip(answers, firsts, strict=True)
+    found = [steady.difference(first, np.asarray(run(batch))) for first, batch in pairs]
+    differing = [far for far in found if far is not None]
+    if differing:
+        far = max(differing)
+        facts["nondeterministic"] = {"max_abs_diff": far if math.isfinite(far) else None}
+        warnings.append(
+            f"the same request was answered differently later on: outputs differ by up to {far:.3g}"
+        )
+    if seen.grown_bytes > steady.SUSPICIOUS_BYTES:
+        lost = steady.leak(
+            lambda i: run(inputs[i % len(inputs)]),
+            seen.typical_s,
+            seen.grown_bytes / max(1, seen.calls),
+        )
+        if lost is not None:
+            facts["leak_bytes_per_call"] = lost
+            warnings.append(f"memory grows by {lost:,.0f} bytes with every request: it leaks")
+    return facts, warnings
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autotune.measure.memory import rss_bytes
 from autotune.measure.reference import Disturbance, Watch
 
 Call = Callable[[int], object]
@@ -30,11 +31,13 @@ class Block:
         samples: Latencies in ns, shape (n,).
         beside: What went on beside them; None where nobody watched.
         again: Whether it was disturbed and its time given back, to take it again.
+        rss_bytes: The process's resident memory after it; 0 where nobody watched.
     """
 
     samples: Samples
     beside: Disturbance | None = None
     again: bool = False
+    rss_bytes: int = 0
 
     @property
     def disturbed(self) -> bool:
@@ -64,7 +67,8 @@ def watched(
     share = None
     if waited is not None and after_waited is not None:
         share = max(0.0, (after_waited - waited) / max(1, end - begin))
-    return Block(samples, Disturbance(before, after, watch.undisturbed_ms, share)), after
+    beside = Disturbance(before, after, watch.undisturbed_ms, share)
+    return Block(samples, beside, rss_bytes=rss_bytes()), after
 
 
 def take(call: Call, start: int, size: int, group: int, deadline: float) -> Samples:
@@ -125,9 +129,27 @@ def facts(blocks: Sequence[Block], *, noisy: bool) -> Mapping[str, Any]:
 
 
 def clock_overhead_ns() -> int:
-    """The median time between two readings of the clock, at least 1 ns."""
+    """The median time between two readings of the clock, at least 1 ns.
+
+    Where it is too coarse to tell that, one of its ticks, below which it tells nothing.
+    """
     clock = time.perf_counter_ns
-    return max(1, round(float(np.median([-(clock() - clock()) for _ in range(1001)]))))
+    typical = round(float(np.median([-(clock() - clock()) for _ in range(1001)])))
+    return typical if typical > 0 else _tick_ns()
+
+
+def _tick_ns() -> int:
+    """The smallest step of the clock: a larger one was seen by a process that was not running."""
+    clock = time.perf_counter_ns
+    edges = [clock()]
+    while len(edges) < _EDGES:
+        now = clock()
+        if now != edges[-1]:
+            edges.append(now)
+    return int(np.diff(edges[1:]).min())
+
+
+_EDGES = 10
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from autotune.measure.blocks import collector_off
 from autotune.measure.ladder import FIRST_PROBES, Ladder, gap, next_rate, probes_left
 from autotune.measure.offline import settle
 from autotune.measure.probe import LEAST_REQUESTS, USUAL_REQUESTS, Probe, judge, plan
-from autotune.measure.server import Clock, Run, VirtualTime, drive
+from autotune.measure.server import Clock, Run, Times, VirtualTime, drive
 
 if TYPE_CHECKING:
     from autotune.contracts import Arrays
@@ -71,6 +71,7 @@ class Highest:
             meet, the limit is missed; "time": the time was up before either was clear.
         probes: All rates tried, in order.
         service_ms: The median time of one request alone, batch 1.
+        latencies_ns: What the requests of the probe ``shown`` saw, in order of arrival, shape (n,).
     """
 
     limit_ms: float
@@ -80,6 +81,12 @@ class Highest:
     ended: Literal["found", "no rate", "time"]
     probes: tuple[Probe, ...]
     service_ms: float
+    latencies_ns: Times = field(compare=False, repr=False)
+
+    @property
+    def shown(self) -> Probe | None:
+        """The probe at the rate that holds; the nearest one where none does."""
+        return _held(self.probes, self.rate_per_s) or self.nearest
 
     @property
     def nearest(self) -> Probe | None:
@@ -156,10 +163,11 @@ def _search(
     clock: Clock,
 ) -> Highest:
     probes: list[Probe] = []
+    streams: list[Times] = []
     while True:
         rate = next_rate(probes, ladder)
         if isinstance(rate, str):
-            return _told(ladder, rate, probes)
+            return _told(ladder, rate, probes, streams)
         left_s = (deadline - clock.now()) / 1e9
         load = plan(
             rate,
@@ -170,9 +178,10 @@ def _search(
             seed=settings.seed,
         )
         if load is None:
-            return _told(ladder, "time", probes)
+            return _told(ladder, "time", probes, streams)
         seen = drive(run, samples, ladder.batcher, load, clock)
         probes.append(judge(load, seen, ladder.limit_ms))
+        streams.append(seen.latencies_ns)
 
 
 def _warm_up(
@@ -222,9 +231,28 @@ def _forecast(
 
 
 def _told(
-    ladder: Ladder, ended: Literal["found", "no rate", "time"], probes: Sequence[Probe]
+    ladder: Ladder,
+    ended: Literal["found", "no rate", "time"],
+    probes: Sequence[Probe],
+    streams: Sequence[Times],
 ) -> Highest:
     low, high = gap(probes)
-    bound = next((p.bound_ms for p in probes if p.meets and p.rate_per_s == low), None)
-    service_ms = ladder.service_s * 1e3
-    return Highest(ladder.limit_ms, low, high, bound, ended, tuple(probes), service_ms)
+    held = _held(probes, low)
+    found = Highest(
+        limit_ms=ladder.limit_ms,
+        rate_per_s=low,
+        fails_at_per_s=high,
+        bound_ms=held.bound_ms if held else None,
+        ended=ended,
+        probes=tuple(probes),
+        service_ms=ladder.service_s * 1e3,
+        latencies_ns=np.empty(0, dtype=np.int64),
+    )
+    if found.shown is None:
+        return found
+    return replace(found, latencies_ns=streams[list(probes).index(found.shown)])
+
+
+def _held(probes: Sequence[Probe], rate_per_s: float | None) -> Probe | None:
+    """The probe at which that rate held."""
+    return next((p for p in probes if p.meets and p.rate_per_s == rate_per_s), None)
