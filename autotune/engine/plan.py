@@ -105,7 +105,7 @@ def _accuracy(
         kind="accuracy",
         parameters={
             "backend": configuration["backend"],
-            "settings": _runtime(configuration),
+            "settings": runtime(configuration),
             "metrics": dict(subject.metrics),
             "machine": _hardware(target),
             **_batch(configuration),
@@ -131,7 +131,7 @@ def _latency(
         kind="latency",
         parameters={
             "backend": configuration["backend"],
-            "settings": _runtime(configuration),
+            "settings": runtime(configuration),
             "batch": configuration["batch"],
             "threads": configuration["threads"],
             "effort": {k: v for k, v in asdict(effort).items() if k != "timeout_s"},
@@ -149,7 +149,7 @@ def _latency(
 def _batch(configuration: Configuration) -> dict[str, Scalar]:
     """The batch, where the accuracy hangs on it: a server's is the largest that it makes."""
     backend = plugins.load("backends", str(configuration["backend"]))
-    if not backend.depends_on_batch(_runtime(configuration)):
+    if not backend.depends_on_batch(runtime(configuration)):
         return {}
     return {"batch": configuration.get(MAX_BATCH, configuration["batch"])}
 
@@ -171,7 +171,7 @@ def _reference(network: Stage, subject: Subject) -> Stage:
     )
 
 
-def _runtime(configuration: Configuration) -> dict[str, Scalar]:
+def runtime(configuration: Configuration) -> dict[str, Scalar]:
     """What a session reads: the precision and the backend's own knobs."""
     prefix = f"{configuration['backend']}."
     return {k: v for k, v in configuration.items() if k == "precision" or k.startswith(prefix)}
