@@ -26,6 +26,48 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA GPU, as its driver describes it.
+
+    Attributes:
+        index: Its number on the machine.
+        name: The product's name.
+        memory_bytes: Its own memory.
+        capability: The compute capability, which says what its cores can do: ``8.9``.
+        driver: The driver's version.
+    """
+
+    index: int
+    name: str
+    memory_bytes: int
+    capability: str
+    driver: str
+
+    def has(self, word: str) -> bool:
+        """Whether its cores multiply in this precision (``tf32`` and ``fp8`` are asked for too)."""
+        least = _SINCE.get(word)
+        return least is not None and self.generation >= least
+
+    @property
+    def generation(self) -> tuple[int, int]:
+        """The compute capability as numbers that can be compared."""
+        major, _, minor = self.capability.partition(".")
+        return int(major), int(minor)
+
+
+_SINCE = {
+    "fp32": (0, 0),
+    "fp16": (7, 0),
+    "int8": (7, 2),
+    "bf16": (8, 0),
+    "tf32": (8, 0),
+    "2:4": (8, 0),
+    "fp8": (8, 9),
+}
+"""The compute capability from which tensor cores have a precision (CUDA C++ Programming Guide)."""
+
+
+@dataclass(frozen=True)
 class Target:
     """Hardware to be deployed on.
 
@@ -35,6 +77,7 @@ class Target:
         lanes: Measurements that may run beside each other.
         price_per_hour: USD for the whole machine; None where no price was given.
         machine: The hardware found behind the name.
+        gpu: The GPU that models run on, which is then the one lane; None: they run on the cores.
     """
 
     name: str
@@ -42,6 +85,7 @@ class Target:
     lanes: int
     price_per_hour: float | None
     machine: Machine
+    gpu: Gpu | None = None
 
     @property
     def resource(self) -> str:
@@ -66,7 +110,10 @@ class Target:
 
     @property
     def lane_price_per_hour(self) -> float | None:
-        """The share of the price that one lane is charged: its cores over the machine's."""
-        if self.price_per_hour is None:
-            return None
+        """The share of the price that one lane is charged: its cores over the machine's.
+
+        A GPU is charged the whole price, which is then that of a machine with the one GPU.
+        """
+        if self.price_per_hour is None or self.gpu is not None:
+            return self.price_per_hour
         return self.price_per_hour * self.lane_cores / len(self.machine.cores)

@@ -79,6 +79,8 @@ def parameters() -> tuple[Parameter, ...]:
 def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection | None:
     precision = settings["precision"]
     machine = target.machine
+    if target.gpu is not None:
+        return Rejection("never", "openvino runs on no NVIDIA GPU: give the cores a target too")
     if precision == "fp16":
         return Rejection("not on this target", "openvino runs fp16 only on CPUs with AMX-FP16")
     if precision == "bf16" and not bf16_kernels(machine):

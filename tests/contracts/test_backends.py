@@ -15,10 +15,10 @@ from autotune.artifact import Stage
 from autotune.contracts import PRECISIONS, SHARED, StageContext
 from autotune.conversion import arrays
 from autotune.engine.execute import _function
-from autotune.hardware import machine
+from autotune.hardware import gpus, machine
 from autotune.measure import check
 from autotune.space import ALWAYS
-from autotune.target import Machine, Target
+from autotune.target import Gpu, Machine, Target
 from autotune.task import Blueprint, CodeRef, ModelSource
 from autotune.training import network as networks
 
@@ -92,12 +92,23 @@ TRIED = {"ptq.samples": (40,), "ptq.keep": (0, 1), "threads": (1, 2)}
 DRAWS = 10
 FAST = Machine("imagined", ("avx512_bf16", "avx512_vnni"), (0, 1), 2**30)
 SLOW = Machine("imagined", ("avx2",), (0,), 2**30)
+GPUS = gpus.find().gpus
+GPU = GPUS[0] if GPUS else Gpu(0, "imagined", 2**34, "8.9", "580.10")
+DEVICES = {
+    "cpu": {},
+    "cuda": {"gpu.index": GPU.index, "gpu.name": GPU.name, "gpu.capability": GPU.capability},
+}
+"""What the engine adds to the settings of a target's configurations."""
 ONNX = ModelSource(onnx="model.onnx")
 names = plugins.names("backends")
 
 
-def target(of=None):
-    return Target("here", 1, 1, None, of or machine())
+def target(of=None, gpu=None):
+    return Target("here", 1, 1, None, of or machine(), gpu)
+
+
+PLACES = [("cpu", target(FAST)), ("cpu", target(SLOW)), ("cuda", target(FAST, GPU))]
+HERE = [("cpu", target()), *(("cuda", target(gpu=gpu)) for gpu in GPUS[:1])]
 
 
 def words(name):
@@ -114,9 +125,10 @@ def values(word, parameter):
     return sorted(listed, key=lambda value: value != parameter.default)
 
 
-def point(name, precision="fp32", **asked):
+def point(name, precision="fp32", device="cpu", **asked):
     """A configuration: what is asked for, defaults elsewhere, and no knob that does not exist."""
-    settings = {"precision": precision, "backend": name, "batch": 1}
+    settings = {"precision": precision, "backend": name, "batch": 1, "device": device}
+    settings |= DEVICES[device]
     left = words(name)
     while left:
         word = next(w for w, (when, *_) in left.items() if not when.knobs() & set(left))
@@ -126,7 +138,7 @@ def point(name, precision="fp32", **asked):
     return settings
 
 
-def points(name):
+def points(name, device="cpu"):
     """The defaults at every precision, each value of each knob alone, and some drawn at random.
 
     A knob is tried at FP32 and INT8; one that exists at the defaults of neither, in the first place
@@ -135,22 +147,22 @@ def points(name):
     known = words(name)
     bases = [(p, {}) for p in sorted(PRECISIONS, key=lambda p: p not in ("fp32", "int8"))]
     bases += [(p, {w: v}) for p, _ in bases for w, (_, *of) in known.items() for v in of[1:]]
-    found = [point(name, precision) for precision, asked in bases if not asked]
+    found = [point(name, precision, device) for precision, asked in bases if not asked]
     for word, (_, *of) in known.items():
-        there = [base for base in bases if word in point(name, base[0], **base[1])]
+        there = [base for base in bases if word in point(name, base[0], device, **base[1])]
         plain = [base for base in there if base in (("fp32", {}), ("int8", {}))]
         for precision, asked in plain or there[:1]:
-            found += [point(name, precision, **asked, **{word: value}) for value in of]
+            found += [point(name, precision, device, **asked, **{word: value}) for value in of]
     draw = random.Random(0)
     for _ in range(DRAWS):
         asked = {word: draw.choice(of) for word, (_, *of) in known.items()}
-        found.append(point(name, draw.choice(PRECISIONS), **asked))
+        found.append(point(name, draw.choice(PRECISIONS), device, **asked))
     return [one for place, one in enumerate(found) if one not in found[:place]]
 
 
 def told(settings):
     """The point in a test's name: the precision, and what is not as by default."""
-    usual = point(settings["backend"], settings["precision"])
+    usual = point(settings["backend"], settings["precision"], settings["device"])
     other = [f"{w}={v}" for w, v in settings.items() if w not in usual or usual[w] != v]
     return "-".join([settings["backend"], settings["precision"], *other])
 
@@ -212,11 +224,12 @@ def test_what_it_declares_is_legal(name):
     backend = plugins.load("backends", name)
     assert backend.summary
     assert backend.libraries
-    assert all(plugins.version(library).split("==")[1] != "absent" for library in backend.libraries)
-    assert backend.unavailable() is None
+    there = [plugins.version(library).split("==")[1] != "absent" for library in backend.libraries]
+    missing = backend.unavailable()
+    assert all(there) if missing is None else len(missing.split()) > 3
     told = [p.name for p in backend.parameters()]
     assert len(set(told)) == len(told)
-    own = {"precision", *words(name)}
+    own = {"precision", "device", *words(name)}
     for parameter in backend.parameters():
         assert isinstance(parameter.default, parameter.kind)
         assert not parameter.choices or parameter.default in parameter.choices
@@ -231,25 +244,39 @@ def test_every_point_runs_or_is_rejected_with_a_reason(name):
     backend = plugins.load("backends", name)
     model = ModelSource(CodeRef("task.py", "build"))
     accepted = 0
-    for settings, hardware, source in itertools.product(points(name), (FAST, SLOW), (model, ONNX)):
-        rejection = backend.reject(settings, target(hardware), source)
-        accepted += rejection is None
-        assert rejection is None or len(rejection.reason.split()) > 3
+    for (device, where), source in itertools.product(PLACES, (model, ONNX)):
+        for settings in points(name, device):
+            rejection = backend.reject(settings, where, source)
+            accepted += rejection is None
+            assert rejection is None or len(rejection.reason.split()) > 3
     assert accepted
-    fast = [s for s in points(name) if backend.reject(s, target(FAST), model) is None]
+    fast = [s for d, t in PLACES for s in points(name, d) if not backend.reject(s, t, model)]
     assert {"fp32"} <= {s["precision"] for s in fast}
 
 
 def accepted():
     """Cases: every point that runs on this machine, the defaults on one more network."""
     model = ModelSource(CodeRef("task.py", "build"))
-    for name in names:
-        reject = plugins.load("backends", name).reject
-        runs = [s for s in points(name) if reject(s, target(), model) is None]
-        for settings in runs:
-            usual = settings == point(name, settings["precision"])
+    for name, (device, where) in itertools.product(names, HERE):
+        backend = plugins.load("backends", name)
+        runs = [s for s in points(name, device) if backend.reject(s, where, model) is None]
+        for settings in runs if backend.unavailable() is None else ():
+            usual = settings == point(name, settings["precision"], device)
             for net in SHAPES if usual else ("conv", "attend"):
-                yield pytest.param(name, settings, net, id=f"{net}-{told(settings)}")
+                label = f"{net}-{device * (device != 'cpu')}{told(settings)}"
+                yield pytest.param(name, settings, net, id=label, marks=marks(device))
+
+
+def marks(device):
+    return pytest.mark.gpu if device == "cuda" else ()
+
+
+def running(source):
+    """Cases: each backend's defaults where they run on a model such as ``source``."""
+    for name, (device, where) in itertools.product(names, HERE):
+        backend, settings = plugins.load("backends", name), point(name, device=device)
+        if backend.unavailable() is None and backend.reject(settings, where, source) is None:
+            yield pytest.param(name, settings, id=f"{name}-{device}", marks=marks(device))
 
 
 @pytest.mark.parametrize(("name", "settings", "net"), accepted())
@@ -257,10 +284,10 @@ def test_it_computes_the_network_as_asked(name, settings, net, workplace):
     folder, found = workplace
     model, (network, data), x = found[net]
     backend = plugins.load("backends", name)
-    artifact = make(backend.stages(settings, network, data), folder)
     fresh, _, _ = networks.load(folder / net)
     expected = networks.predict(fresh, x, model.output)
     for batch in (1, 3):
+        artifact = make(backend.stages({**settings, "batch": batch}, network, data), folder)
         batches = [arrays.rows(x, start, batch) for start in range(0, 60, batch)]
         kept = [{k: v.copy() for k, v in b.items()} for b in batches]
         with backend.open(artifact, settings, batch, settings["threads"]) as session:
@@ -280,11 +307,10 @@ def test_it_computes_the_network_as_asked(name, settings, net, workplace):
             assert {k for k, n in facts["kernels"].items() if n} == {"fp32"}
 
 
-@pytest.mark.parametrize("name", names)
-def test_what_it_returned_stays_when_it_runs_again(name, workplace):
+@pytest.mark.parametrize(("name", "settings"), running(ModelSource(CodeRef("task.py", "build"))))
+def test_what_it_returned_stays_when_it_runs_again(name, settings, workplace):
     folder, found = workplace
     _, (network, data), x = found["conv"]
-    settings = point(name)
     backend = plugins.load("backends", name)
     artifact = make(backend.stages(settings, network, data), folder)
     with backend.open(artifact, settings, 1, threads=1) as session:
@@ -295,28 +321,30 @@ def test_what_it_returned_stays_when_it_runs_again(name, workplace):
     assert not np.array_equal(first, second)
 
 
-@pytest.mark.parametrize("name", names)
-def test_an_onnx_model_with_several_outputs_gives_the_one_asked_for(name, tmp_path):
+@pytest.mark.parametrize(("name", "settings"), running(ONNX))
+def test_an_onnx_model_with_several_outputs_gives_the_one_asked_for(name, settings, tmp_path):
     model = ModelSource(onnx="model.onnx", output=1)
-    settings = point(name)
     backend = plugins.load("backends", name)
-    if backend.reject(settings, target(), model):
-        pytest.skip("takes no ONNX models")
 
     class Pair(nn.Module):
         def forward(self, x):
             return x + 1, x * 3
 
+    (tmp_path / "model").mkdir()
     torch.onnx.export(
         Pair(),
         (torch.ones(2, 3),),
-        str(tmp_path / "model.onnx"),
+        str(tmp_path / "model" / "model.onnx"),
         input_names=["x"],
         output_names=["more", "thrice"],
         dynamic_axes={"x": {0: "n"}},
         dynamo=False,
     )
-    networks.write_source(model, tmp_path)
+    networks.write_source(model, tmp_path / "model")
     x = np.arange(3, dtype=np.float32)[None]
-    with backend.open(tmp_path, settings, 1, threads=1) as session:
+    (tmp_path / "data").mkdir()
+    arrays.write(tmp_path / "data", {"test": ({"x": x}, None)})
+    stages = (Stage("model", "", "onnx"), Stage("data", "", "data"))
+    artifact = make(backend.stages(settings, *stages), tmp_path)
+    with backend.open(artifact, settings, 1, threads=1) as session:
         assert np.array_equal(session.run({"x": x}), 3 * x)
