@@ -208,7 +208,7 @@ def _beside(work: Callable[[], T], watch: Watch) -> tuple[T, Disturbance]:
 def _around(block: Block) -> dict[str, Any]:
     """The facts of a scenario that is one block, which is not taken again."""
     facts = blocks.facts([block], noisy=block.disturbed)
-    return {"samples": len(block.samples), "noisy": block.disturbed, **facts}
+    return {"samples": len(block.samples), "noisy": block.disturbed, "gave_up": False, **facts}
 
 
 def _consistent(samples_ns: NDArray[np.int64]) -> bool:

