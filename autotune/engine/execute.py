@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -23,6 +24,8 @@ from autotune.hardware import pin
 from autotune.store.artifacts import Store
 
 LOG_TAIL = 8000
+UNFINISHED = "unfinished"
+"""The fact of a stage that gave up, because its result no longer matters: it is not kept."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class Result:
     @property
     def ok(self) -> bool:
         return not self.error
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the stage gave up; what it found out by then is in its facts alone."""
+        return bool(self.facts.get(UNFINISHED))
 
 
 def run(
@@ -98,8 +106,9 @@ def scratch(stage: Stage, root: Path) -> Path:
 
 
 def overdue(stage: Stage, root: Path) -> bool:
-    """Whether a stage whose worker died had run out of its time (its marker tells)."""
-    marker = _marker(stage, root)
+    """Whether a stage whose worker died had run out of its time; its temporary files go."""
+    shutil.rmtree(_folder(stage, root), ignore_errors=True)
+    marker = _marker(stage, root)  # of when it began
     if not marker.exists():
         return False
     age = time.time() - marker.stat().st_mtime
@@ -127,7 +136,8 @@ def _compute(stage: Stage, store: Store, carry: bool) -> Result:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a stage's failure becomes a value
             return _failed(stage, error, log())
     shutil.rmtree(folder, ignore_errors=True)
-    payload = store.pack(stage.key) if carry else None
+    kept = carry and not facts.get(UNFINISHED)
+    payload = store.pack(stage.key) if kept else None
     return Result(stage.key, stage.name, True, seconds, began, facts, log=log(), payload=payload)
 
 
@@ -144,10 +154,11 @@ def _commit(stage: Stage, store: Store, own: Path) -> tuple[float, Mapping[str, 
         if any(folder is None for folder in folders):
             raise StageError("an input left the store; run again")
         context = StageContext(stage, tuple(cast("list[Path]", folders)), out, own)
-        with _deadline(stage, store.root):
+        with _temporary(stage, store.root), _deadline(stage, store.root):
             facts = _function(stage.function)(context)
         seconds = time.perf_counter() - start
-        store.commit(stage.key, out, stage=stage.name, seconds=seconds, facts=facts)
+        if not facts.get(UNFINISHED):
+            store.commit(stage.key, out, stage=stage.name, seconds=seconds, facts=facts)
     return seconds, facts
 
 
@@ -181,6 +192,42 @@ def _deadline(stage: Stage, root: Path) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         marker.unlink(missing_ok=True)
+
+
+@contextmanager
+def _temporary(stage: Stage, root: Path) -> Iterator[None]:
+    """Temporary files in a folder of the stage's own, which its next run empties if this is killed.
+
+    It is not in the store, as the paths of sockets must be short. What is shared by name stays in
+    the machine's folder: the locks of lanes, which only their own stages take, and what torch's
+    compiler keeps for other processes.
+    """
+    shared = Path(tempfile.gettempdir())
+    os.environ.setdefault(_COMPILED, str(shared / f"autotune-compiled-{os.getuid()}"))
+    if stage.lane:
+        yield
+        return
+    folder = _folder(stage, root)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    before, known = os.environ.get("TMPDIR"), tempfile.tempdir
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = known
+        os.environ.pop("TMPDIR")
+        os.environ.update({} if before is None else {"TMPDIR": before})
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_COMPILED = "TORCHINDUCTOR_CACHE_DIR"
+
+
+def _folder(stage: Stage, root: Path) -> Path:
+    """Where a stage's temporary files lie while it runs."""
+    name = hashlib.sha256(f"{root.resolve()} {stage.key}".encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"autotune-{name}"
 
 
 def _marker(stage: Stage, root: Path) -> Path:

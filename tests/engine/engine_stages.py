@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -51,6 +52,24 @@ def die_once(context):
         os.kill(os.getpid(), signal.SIGKILL)
     (context.out / "value").write_text("1")
     return {}
+
+
+def litter(context):
+    """Leave temporary files, as a library would; the first attempt is killed before it ends."""
+    Path(tempfile.mkdtemp(), "left").touch()
+    folder, marker = tempfile.gettempdir(), Path(context.parameters["marker"])
+    if not marker.exists():
+        marker.write_text(folder)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {
+        "folder": folder,
+        "told": os.environ["TMPDIR"],
+        "files": len(list(Path(folder).iterdir())),
+    }
+
+
+def lanes_folder(context):
+    return {"folder": tempfile.gettempdir()}
 
 
 def pid(context):
