@@ -6,6 +6,7 @@ the observers that saw the calibration samples; the integer graph is made of bot
 
 from __future__ import annotations
 
+import math
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -84,17 +85,18 @@ def calibrate(context: StageContext) -> dict[str, Any]:
 
 
 def check(context: StageContext) -> dict[str, Any]:
-    """See that there is a linear layer, the only kind with dynamic ranges.
+    """See that there is a linear layer of several inputs, the only kind with dynamic ranges.
 
     Raises:
         StageError: There is none.
     """
-    from torch import nn
-
     network, _, _ = networks.load(context.inputs[0])
-    layers = sum(isinstance(module, nn.Linear) for module in network.modules())
+    layers = sum(_has_row(module) for module in network.modules())
     if not layers:
-        raise StageError("the network has no linear layer, and int8_dynamic is of those alone")
+        raise StageError(
+            "the network has no linear layer of more than one input, and PyTorch's int8_dynamic is "
+            "of those alone"
+        )
     _carry(context)
     return {"layers": layers}
 
@@ -124,22 +126,49 @@ def with_ranges(artifact: Path, network: nn.Module, inputs: Sequence[Tensor]) ->
 
 
 def lowered(network: Any, inputs: Sequence[Tensor]) -> nn.Module:
-    """A graph of ``with_ranges`` with integer kernels, without a compiler.
-
-    Linear layers keep floating-point products where their input has more than two dimensions:
-    torchao 0.18 looks for the others alone. The graph that comes in is used up.
-    """
+    """A graph of ``with_ranges`` with integer kernels, without a compiler; it is used up."""
     import torch
     from torchao.quantization.pt2e.lowering import lower_pt2e_quantized_to_x86
 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        _flatten(network)
         graph: nn.Module = lower_pt2e_quantized_to_x86(network, tuple(inputs))
     return graph
 
 
+def _flatten(graph: Any) -> None:
+    """Give each quantized linear layer its input with two dimensions, in place.
+
+    torchao 0.18 looks for those alone, and leaves a transformer's layers in floating point.
+    """
+    import torch
+
+    aten: Any = torch.ops.aten
+    ranged: Any = torch.ops.quantized_decomposed.dequantize_per_tensor.default
+    for node in graph.graph.find_nodes(op="call_function", target=aten.linear.default):
+        read, shape = node.args[0], tuple(node.meta["val"].shape)
+        if getattr(read, "target", None) is not ranged or len(shape) < 3:
+            continue
+        integers, *scale = read.args
+        rows = math.prod(shape[:-1])
+        with graph.graph.inserting_before(node):
+            flat = graph.graph.call_function(aten.reshape.default, (integers, [rows, -1]))
+            floats = graph.graph.call_function(ranged, (flat, *scale), dict(read.kwargs))
+        node.replace_input_with(read, floats)
+        with graph.graph.inserting_after(node):
+            full = graph.graph.call_function(aten.reshape.default, (node, list(shape)))
+        node.replace_all_uses_with(full, delete_user_cb=lambda user, own=full: user is not own)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+
+
 def with_dynamic_ranges(network: nn.Module) -> nn.Module:
-    """``network`` whose linear layers find the range of each row of their input at run time."""
+    """``network`` whose linear layers find the range of each row of their input at run time.
+
+    Those of one input stay as they are: a row of one number has no range of its own, and torchao
+    0.18 cannot run one.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
@@ -147,8 +176,16 @@ def with_dynamic_ranges(network: nn.Module) -> nn.Module:
         # Teaches the compiler oneDNN's kernels, of which it otherwise takes fewer.
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer  # noqa: F401
 
-        quantize_(network, Int8DynamicActivationInt8WeightConfig(set_inductor_config=False))
+        config = Int8DynamicActivationInt8WeightConfig(set_inductor_config=False)
+        quantize_(network, config, lambda module, _: _has_row(module))
     return network
+
+
+def _has_row(module: nn.Module) -> bool:
+    """Whether it is a linear layer of more than one input."""
+    from torch import nn
+
+    return isinstance(module, nn.Linear) and module.in_features > 1
 
 
 def _prepared(network: nn.Module, inputs: Sequence[Tensor], scheme: str) -> Any:

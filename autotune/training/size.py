@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,14 +18,15 @@ def of(network: nn.Module, x: Mapping[str, NDArray[np.generic]]) -> Mapping[str,
     """``parameters``, ``macs`` of one sample, and ``sparsity``, the share of weights that are zero.
 
     Multiply-accumulates are half of the floating-point operations that PyTorch's counter sees
-    (convolutions, matrix products, attention; nothing of recurrent layers); a zero weight counts
-    as any other.
+    (convolutions, matrix products, attention, recurrent layers); a zero weight counts as any other.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     inputs = [torch.from_numpy(np.array(a[:1])) for a in x.values()]
-    with torch.no_grad(), _unfused_attention(), FlopCounterMode(display=False) as counter:
+    own: Any = {torch.ops.aten.mkldnn_rnn_layer: _recurrent}
+    counter = FlopCounterMode(display=False, custom_mapping=own)
+    with torch.no_grad(), _unfused_attention(), counter:
         network(*inputs)
     weights = [p for p in network.parameters() if p.dim() > 1]
     total = sum(p.numel() for p in weights)
@@ -34,6 +36,13 @@ def of(network: nn.Module, x: Mapping[str, NDArray[np.generic]]) -> Mapping[str,
         "macs": counter.get_total_flops() / 2,
         "sparsity": zeros / total if total else 0.0,
     }
+
+
+def _recurrent(
+    x: Sequence[int], into: Sequence[int], within: Sequence[int], *_: Any, out_shape: Any
+) -> int:
+    """Operations of one layer in one direction, of the shapes of its input and two weights."""
+    return 2 * x[0] * x[1] * (math.prod(into) + math.prod(within))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def unstructured(network: nn.Module, ratio: float, criterion: str, seed: int) -> None:
-    """Zero, in place, the share ``ratio`` of all weights of convolutions and linear layers.
+    """Zero, in place, the share ``ratio`` of all the weights of ``layers``.
 
     They are ranked over the whole network (Han et al. 2015 for magnitude); what is zero goes
     first. Biases, normalisations and embeddings stay as they are.
@@ -68,20 +68,27 @@ def two_of_four(network: nn.Module) -> list[str]:
 
 
 def layers(network: nn.Module) -> dict[str, Tensor]:
-    """The weights of the convolutions and linear layers, tied ones once, no embedding's.
+    """The weights of convolutions, linear, recurrent and attention layers, by layer.
+
+    Tied ones are there once, an embedding's are not; a layer that has several is named with each
+    (``body.weight_ih_l0``).
 
     Raises:
         StageError: There is none.
     """
     from torch import nn
 
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.RNNBase, nn.MultiheadAttention)
     seen = {id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)}
     found: dict[str, Tensor] = {}
     for name, module in network.named_modules():
-        if isinstance(module, kinds) and id(module.weight) not in seen:
-            seen.add(id(module.weight))
-            found[name] = module.weight
+        if isinstance(module, kinds):
+            for word, weight in module.named_parameters(recurse=False):
+                if id(weight) not in seen and weight.dim() > 1 and not word.startswith("bias"):
+                    seen.add(id(weight))
+                    found[".".join(part for part in (name, word) if part != "weight")] = weight
     if not found:
-        raise StageError("there is nothing to prune: no convolution and no linear layer")
+        raise StageError(
+            "there is nothing to prune: no convolution and no linear, recurrent or attention layer"
+        )
     return found

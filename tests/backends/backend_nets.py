@@ -90,6 +90,22 @@ class Narrow(nn.Module):
         with torch.autocast("cpu", enabled=False):
             return self.head(torch.relu(self.body(x)))
 
+class Encoder(nn.Module):
+    """A layer of torch's own encoder over 6 places, a linear layer of one input, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+        self.one, self.wide, self.head = nn.Linear(32, 1), nn.Linear(1, 32), nn.Linear(32, 4)
+
+    def forward(self, x):
+        y = self.body(x).mean(1)
+        return self.head(y + self.wide(self.one(y)))
+
+def encoder():
+    torch.manual_seed(0)
+    return Encoder()
+
 def convolutions():
     torch.manual_seed(0)
     return Convolutions()
@@ -121,6 +137,7 @@ SHAPES = {
     "twice": (32,),
     "recurrent": (6, 32),
     "narrow": (6,),
+    "encoder": (6, 32),
 }
 SAMPLES = 48
 NETWORK = Stage("network", "", "network")

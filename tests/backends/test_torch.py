@@ -18,7 +18,7 @@ VNNI = HERE.has("avx512_vnni") or HERE.has("avx_vnni")
 needs_vnni = pytest.mark.skipif(not VNNI, reason="no VNNI")
 needs_bf16 = pytest.mark.skipif(not hardware.bf16_kernels(HERE), reason="no bf16 instructions")
 needs_compiler = pytest.mark.skipif(backend._compiler() is None, reason="no C++ compiler")
-NETS = ("convolutions", "attention", "filters", "narrow", "twice")
+NETS = ("convolutions", "attention", "encoder", "filters", "narrow", "twice")
 MODEL = ModelSource(CodeRef("task.py", "build"))
 
 
@@ -141,14 +141,33 @@ def test_convolutions_and_linear_layers_have_integer_kernels_without_a_compiler(
 
 
 @needs_vnni
-@needs_compiler
-def test_a_transformer_has_integer_kernels_when_compiled(places):
+@pytest.mark.parametrize(
+    "compiled", [False, pytest.param(True, marks=needs_compiler)], ids=["lowered", "compiled"]
+)
+def test_the_linear_layers_of_a_transformer_have_integer_kernels(compiled, places):
     place = places["attention"]
-    _, without = place.ran(backend, settings("int8"), batch=6)
-    outputs, facts = place.ran(backend, settings("int8", torch__compile=True), batch=6)
-    assert without["kernels"]["int8"] == 1
+    outputs, facts = place.ran(backend, settings("int8", torch__compile=compiled), batch=6)
     assert facts["kernels"]["int8"] == 7
     check.verify(place.expected[:6], outputs, "int8")
+
+
+@needs_bf16
+def test_torchs_own_encoder_is_frozen_in_bf16(places):
+    from torch.backends import mha
+
+    place = places["encoder"]
+    outputs, facts = place.ran(backend, settings("bf16", torch__freeze=True))
+    assert facts["kernels"]["bf16"] > facts["kernels"].get("fp32", 0)
+    assert mha.get_fastpath_enabled()
+    check.verify(place.expected, outputs, "bf16")
+
+
+@needs_vnni
+def test_a_linear_layer_of_one_input_keeps_out_of_dynamic_ranges(places):
+    place = places["encoder"]
+    outputs, facts = place.ran(backend, settings("int8_dynamic"))
+    assert facts["kernels"]["int8_dynamic"] == 5  # all but `wide`
+    check.verify(place.expected, outputs, "int8_dynamic")
 
 
 @needs_vnni

@@ -45,10 +45,6 @@ ATOMS = {
     },
 }
 """What is paired, by family; two of one family exclude each other."""
-if shutil.which("c++"):  # torch's integer kernels for products of more than two axes are compiled
-    ATOMS["backend"]["torch-int8"]["torch.compile"] = True
-else:
-    del ATOMS["backend"]["torch-int8"]
 INCOMPATIBLE = {
     ("student.factory", "prune.head"): "nothing in it has heads",
     ("student.factory", "backend.openvino-int4_weights"): "most of its products are convolutions",

@@ -127,6 +127,24 @@ def test_an_embedding_that_is_tied_to_a_layer_is_left_alone():
     assert list(sparsity.layers(Tied())) == ["middle"]
 
 
+def test_recurrent_and_attention_layers_are_pruned_without_their_biases():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.LSTM(4, 8, batch_first=True)
+            self.attention = nn.MultiheadAttention(8, 2, add_bias_kv=True)
+            self.head = nn.Linear(8, 2)
+
+    network = Both()
+    found = sparsity.layers(network)
+    names = ["body.weight_ih_l0", "body.weight_hh_l0", "attention.in_proj_weight"]
+    assert list(found) == [*names, "attention.out_proj", "head"]
+    assert sparsity.two_of_four(network) == []
+    assert all(int((w == 0).sum()) == w.numel() // 2 for w in found.values())
+
+
 def test_a_network_without_such_layers_is_refused():
-    with pytest.raises(StageError, match="no convolution and no linear layer"):
+    with pytest.raises(
+        StageError, match="no convolution and no linear, recurrent or attention layer"
+    ):
         sparsity.unstructured(nn.Sequential(nn.LayerNorm(4)), 0.5, "magnitude", seed=0)

@@ -48,6 +48,21 @@ def test_attention_counts_with_all_its_products(network):
     assert torch.backends.mha.get_fastpath_enabled()
 
 
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_recurrent_layers_count_every_step_in_both_directions(kind, gates):
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = kind(4, 8, num_layers=2, bidirectional=True, batch_first=True)
+
+        def forward(self, x):
+            return self.body(x)[0]
+
+    found = size.of(Recurrent().eval(), {"x": np.ones((2, 5, 4), np.float32)})
+    weights = 2 * gates * 8 * (4 + 8) + 2 * gates * 8 * (16 + 8)
+    assert found["macs"] == 5 * weights
+
+
 def test_zeros_are_a_share_of_the_weights_without_biases():
     network = nn.Linear(4, 2)
     with torch.no_grad():
