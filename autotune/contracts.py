@@ -141,6 +141,10 @@ class Technique(Protocol):
         """
         ...
 
+    def measures(self, settings: Settings) -> bool:
+        """Whether what it makes hangs on the machine's speed: its key then holds the machine."""
+        ...
+
     def apply(
         self, network: nn.Module, settings: Settings, context: TechniqueContext
     ) -> tuple[nn.Module, Blueprint]:

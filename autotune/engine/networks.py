@@ -13,17 +13,25 @@ from autotune.engine.subject import Subject
 from autotune.space import Configuration, Scalar
 from autotune.task import ModelSource
 
+Machine = Mapping[str, Any]
+"""What decides how fast a machine is, as JSON values."""
 
-def network(configuration: Configuration, subject: Subject) -> Stage:
+
+def network(configuration: Configuration, subject: Subject, machine: Machine) -> Stage:
     """The given model with every active technique applied, in the order of their positions."""
     made = subject.source
     for name, technique in active(configuration, subject.model):
-        made = _applied(name, technique, configuration, subject, made)
+        made = _applied(name, technique, configuration, subject, machine, made)
     return made
 
 
 def _applied(
-    name: str, technique: Technique, configuration: Configuration, subject: Subject, network: Stage
+    name: str,
+    technique: Technique,
+    configuration: Configuration,
+    subject: Subject,
+    machine: Machine,
+    network: Stage,
 ) -> Stage:
     inputs = [network]
     if technique.needs_data:
@@ -32,7 +40,8 @@ def _applied(
         inputs.append(_logits(subject))
     settings = settings_of(technique, configuration, subject.model, technique.sections)
     parameters = {"technique": name, "settings": settings, "seed": subject.seed}
-    made = _technique(name, technique, parameters, inputs)
+    clocked = {"machine": machine} if technique.measures(settings) else {}
+    made = _technique(name, technique, {**parameters, **clocked}, inputs)
     return replace(made, hints={_TRAINS: True}) if technique.trains(settings) else made
 
 
@@ -44,7 +53,7 @@ def trains(stage: Stage) -> bool:
     return bool(stage.hints.get(_TRAINS))
 
 
-def structure(configuration: Configuration, subject: Subject) -> Stage | None:
+def structure(configuration: Configuration, subject: Subject, machine: Machine) -> Stage | None:
     """The same shapes with nothing trained; None where nothing would be, or shapes hang on it.
 
     Where they hang on the weights as given, or on a clock, the network itself is taken: made twice
@@ -58,7 +67,7 @@ def structure(configuration: Configuration, subject: Subject) -> Stage | None:
         trained = trained or technique.trains(settings)
         if shapes is None and trained:
             return None
-        made = _applied(name, technique, configuration, subject, made)
+        made = _applied(name, technique, configuration, subject, machine, made)
         if shapes is None:
             network = made
         elif shapes:

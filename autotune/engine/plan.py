@@ -70,15 +70,16 @@ def plan(
     scenario: Scenario = SINGLE_STREAM,
 ) -> Plan:
     """The stages of ``configuration``; configurations that share a prefix share its keys."""
-    model = network(configuration, subject)
-    backend = plugins.load("backends", str(configuration["backend"]))
     target = _target(configuration, targets)
+    model = network(configuration, subject, _hardware(target))
+    backend = plugins.load("backends", str(configuration["backend"]))
 
     def measured(of: Stage) -> Stage:
         artifact = backend.stages(configuration, of, subject.data)
         return _latency(configuration, artifact, subject, target, effort, scenario)
 
-    latency, shapes, proxy = measured(model), structure(configuration, subject), None
+    shapes, proxy = structure(configuration, subject, _hardware(target)), None
+    latency = measured(model)
     if shapes is not None and not configuration.get("ptq.keep"):  # which hangs on the weights
         proxy = measured(shapes)
     accuracy = _accuracy(configuration, latency.inputs[0], model, subject, target)

@@ -135,6 +135,10 @@ def shapes(settings: Settings) -> tuple[str, ...]:
     return ("student",)
 
 
+def measures(settings: Settings) -> bool:
+    return False
+
+
 def apply(
     network: nn.Module, settings: Settings, context: TechniqueContext
 ) -> tuple[nn.Module, Blueprint]:

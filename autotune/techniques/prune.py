@@ -158,6 +158,10 @@ def shapes(settings: Settings) -> tuple[str, ...] | None:
     return None if settings.get("prune.allocation") in RANKED else ("prune",)
 
 
+def measures(settings: Settings) -> bool:
+    return settings.get("prune.allocation") == "latency"
+
+
 def apply(
     network: nn.Module, settings: Settings, context: TechniqueContext
 ) -> tuple[nn.Module, Blueprint]:

@@ -58,6 +58,10 @@ def shapes(settings: Settings) -> tuple[str, ...]:
     return ()
 
 
+def measures(settings: Settings) -> bool:
+    return False
+
+
 def apply(
     network: nn.Module, settings: Settings, context: TechniqueContext
 ) -> tuple[nn.Module, Blueprint]:

@@ -6,6 +6,7 @@ import pytest
 
 from autotune.artifact import Stage
 from autotune.engine.plan import Effort, Subject, plan
+from autotune.scenario import Scenario
 from autotune.space import Configuration
 from autotune.target import Machine, Target
 from autotune.task import CodeRef, ModelSource
@@ -117,6 +118,15 @@ def test_another_machine_keeps_artifacts_and_measures_again(changed):
     assert set(differing(planned(), planned(target=target))) == {"accuracy", "latency"}
 
 
+def test_what_hangs_on_a_clock_is_made_again_on_another_machine():
+    target = replace(TARGET, machine=replace(MACHINE, cpu="another processor"))
+    timed = {"prune__allocation": "latency"}
+    found = differing(planned(**timed), planned(target=target, **timed))
+    assert {"prune", "finetune", "export"} <= set(found)
+    assert "distill" not in found
+    assert differing(planned(**timed), planned(**timed)) == []
+
+
 @pytest.mark.parametrize(
     "target",
     [
@@ -216,3 +226,37 @@ def test_every_student_shares_the_teachers_logits():
 def test_where_nothing_is_trained_there_is_no_proxy():
     untouched = {"student__width": 16, "prune__structure": "none"}
     assert planned(**untouched).proxy is None
+
+
+def serving(scenario, **changes):
+    settings = {k.replace("__", "."): v for k, v in changes.items()}
+    point = Configuration(tuple(sorted((POINT | settings).items())))
+    return plan(point, SUBJECT, {"local": TARGET}, Effort(), scenario)
+
+
+def test_a_scenario_is_part_of_the_latency_alone_and_one_by_one_says_nothing():
+    one = planned()
+    assert "scenario" not in one.latency.parameters
+    assert one == serving(Scenario())
+    assert differing(one, serving(Scenario("offline"))) == ["latency"]
+    server = serving(Scenario("server", 5.0), server__max_batch=4)
+    assert differing(one, server) == ["latency"]
+    told = {"kind": "server", "max_batch": 4, "max_queue_delay_ms": 0.0, "p99_ms": 5.0}
+    assert server.latency.parameters["scenario"] == told
+    assert server.proxy.parameters["scenario"] == told
+
+
+def test_a_batcher_or_another_limit_is_another_latency():
+    knobs = {"server__max_batch": 4, "server__max_queue_delay_ms": 1.0}
+    one = serving(Scenario("server", 5.0), **knobs)
+    assert one.latency.parameters["scenario"]["max_queue_delay_ms"] == 1.0
+    for changed in ({"server__max_batch": 8}, {"server__max_queue_delay_ms": 2.0}):
+        assert differing(one, serving(Scenario("server", 5.0), **knobs | changed)) == ["latency"]
+    assert differing(one, serving(Scenario("server", 6.0), **knobs)) == ["latency"]
+
+
+def test_where_a_sample_hangs_on_its_batch_the_accuracy_is_of_the_servers_largest():
+    knobs = {"precision": "int8_dynamic"}
+    one = serving(Scenario("server", 5.0), **knobs, server__max_batch=4)
+    assert one.accuracy.parameters["batch"] == 4
+    assert serving(Scenario(), **knobs).accuracy.parameters["batch"] == POINT["batch"]
