@@ -90,7 +90,7 @@ def _or_why(part: str, find: Callable[[], Iterator[Finding]]) -> Iterator[Findin
 
 
 def _here(target: Target) -> Here:
-    found = gpus.find() if gpus.driver() else gpus.Found((), "no NVIDIA driver")
+    found = gpus.accelerators() if gpus.driver() else gpus.Accelerators((), "no NVIDIA driver")
     return Here(
         target.machine,
         hardware.instruction_sets(target.machine),

@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from autotune.contracts import StageContext
+from autotune.engine.execute import UNFINISHED
+from autotune.engine.progress import teller
 from autotune.errors import StageError
 from autotune.hardware import lane, machine
 from autotune.target import Machine, Target
 from autotune.version import __version__
 
 SAMPLES = "samples.npy"
+RACE = "race"
+"""The hint of a stage that may be given up: ``give_up_above_ms``, a limit on the median."""
 
 
 def latency(context: StageContext) -> Mapping[str, Any]:
@@ -30,21 +34,25 @@ def latency(context: StageContext) -> Mapping[str, Any]:
     """
     hint = dict(context.stage.hints["target"])
     machine = Machine(**hint.pop("machine"))
-    with lane(Target(machine=machine, **hint)) as cores:
+    with lane(Target(machine=machine, **hint), teller(context.scratch)) as cores:
         return measure(context, cores)
 
 
 def measure(context: StageContext, cores: tuple[int, ...]) -> Mapping[str, Any]:
     """Run the measuring child on ``cores`` and read what it wrote."""
+    race = context.stage.hints.get(RACE)
+    limit = {"give_up_above_ms": race["give_up_above_ms"]} if race else {}
     request = {
         **context.parameters,
+        "effort": {**context.parameters["effort"], **limit},
         "cores": cores,
         "artifact": str(context.inputs[0]),
         "data": str(context.inputs[1]),
         "samples": str(context.out / SAMPLES),
         "reference": str(_reference(cores)),
     }
-    return ask("autotune.engine.child", request, context.out, context.stage.timeout_s)
+    answer = ask("autotune.engine.child", request, context.out, context.stage.timeout_s)
+    return {**answer, UNFINISHED: True} if race and answer["gave_up"] else answer
 
 
 def ask(

@@ -80,7 +80,7 @@ class Timing:
         group: Calls behind one sample; above 1 the percentiles are those of means.
         stable: Whether the warm-up ended by agreement, not by its cap.
         precise: Whether the p50's interval is as narrow as was asked for.
-        gave_up: Whether the race was lost.
+        gave_up: Whether the race was lost, as the undisturbed samples tell.
         seconds: Wall time of it all.
         blocks: Every block taken, those that were taken again included.
         noisy: Whether the samples are of disturbed blocks, because too few others could be had.
@@ -135,7 +135,7 @@ def time_calls(call: Call, *, settings: LoopSettings, watch: Watch | None = None
         blocks = lost or _measure(call, 1 + done, typical, group, settings, watch)
         seconds = (time.perf_counter_ns() - begin) / 1e9
     samples, noisy = usable(blocks, settings.min_calls)
-    precise, gave_up = _decided(samples, settings)
+    precise, _ = _decided(samples, settings)
     return Timing(
         samples,
         first,
@@ -144,7 +144,7 @@ def time_calls(call: Call, *, settings: LoopSettings, watch: Watch | None = None
         group,
         stable,
         precise,
-        gave_up or bool(lost),
+        bool(lost) or _decided(clean(blocks), settings)[1],
         seconds,
         blocks,
         noisy,
@@ -254,6 +254,9 @@ def _size(blocks: Sequence[Block], typical_ns: float, settings: LoopSettings) ->
 
 
 def _decided(samples: Samples, settings: LoopSettings) -> tuple[bool, bool]:
+    """Whether the samples tell the p50 precisely enough, and that it is above the limit."""
+    if not len(samples):
+        return False, False
     p50 = statistics.quantile(samples / 1e6, 0.5)
     if p50.low is None or p50.high is None:
         return False, False

@@ -16,6 +16,7 @@ from autotune.search import prospect
 from autotune.search.account import Account, Ran
 from autotune.search.costs import Costs
 from autotune.search.outcome import Bench, fatal, outcome
+from autotune.search.race import entered, judged, lost, race
 from autotune.search.starts import baselines
 from autotune.space import Configuration
 from autotune.spec import Spec
@@ -87,7 +88,7 @@ class Pipeline:
         running = Running(trial, self._planner(trial.configuration), time.monotonic())
         proxy = running.plan.proxy
         if proxy is None or not self._worth_a_look(running.plan, proxy, ended):
-            self._submit(running)
+            self._submit(running, ended)
             return
         running = self._noted(running, proxy.chain())
         self.running[trial.number] = replace(running, proxy=self._graph.submit(proxy))
@@ -143,13 +144,22 @@ class Pipeline:
 
     # ---- a trial's way ---------------------------------------------------------------------------
 
-    def _submit(self, running: Running) -> None:
+    def _submit(self, running: Running, ended: Iterable[Trial]) -> None:
         running = self._noted(running, running.plan.chain())
-        self.running[running.trial.number] = replace(
-            running,
-            accuracy=self._graph.submit(running.plan.accuracy),
-            latency=self._graph.submit(running.plan.latency),
-        )
+        accuracy = self._graph.submit(running.plan.accuracy)
+        latency = self._graph.submit(self._raced(running, accuracy, ended))
+        self.running[running.trial.number] = replace(running, accuracy=accuracy, latency=latency)
+
+    def _raced(self, running: Running, accuracy: Handle, ended: Iterable[Trial]) -> Stage:
+        """The latency's stage, which gives up early where the accuracy is known and it can."""
+        latency, trial = running.plan.latency, running.trial
+        known = accuracy.result
+        single = self._spec.scenario.kind == "single_stream"
+        if known is None or not known.ok or not single or trial.origin == "baseline":
+            return latency
+        rivals = [t for t in ended if self._target(t) == self._target(trial)]
+        batch = int(trial.configuration["batch"])
+        return entered(latency, race(judged(known), batch, rivals, prospect.counting(self._spec)))
 
     def _noted(self, running: Running, chain: Iterable[Stage]) -> Running:
         """The trial with the stages noted that run for it and were not there before."""
@@ -173,6 +183,8 @@ class Pipeline:
     def _outcome(self, running: Running, ended: Sequence[Trial]) -> Outcome | None:
         target = self._target(running.trial)
         if running.accuracy is not None and running.latency is not None:
+            if stopped := lost(running.latency):
+                return stopped
             return outcome(running.plan, running.accuracy, running.latency, target, self._bench)
         found = running.proxy.result if running.proxy else None
         if found is None:
@@ -183,7 +195,7 @@ class Pipeline:
             stopped = prospect.hopeless(found, target, rivals, objectives, metrics)
             if stopped is not None:
                 return stopped
-        self._submit(running)
+        self._submit(running, ended)
         return None
 
     def _end(self, running: Running, found: Outcome) -> Trial:
