@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
 from autotune.artifact import Stage
@@ -231,18 +232,13 @@ class _Session:
     def _compiled(self, network: Any, inputs: list[Tensor]) -> Any:
         """The network compiled for these shapes, its weights frozen and laid out for its kernels.
 
-        The compiler keeps what it made in its own cache, which other processes use too. It goes
-        back to running a network as it is after some compilations of the same code; hence the
-        reset.
+        The compiler keeps what it made in its own cache, which other processes use too.
         """
         import torch
-        import torch._dynamo
         import torch._inductor.config
 
-        dynamo: Any = torch._dynamo
         inductor: Any = torch._inductor.config
-        dynamo.reset()
-        compiled: Any = torch.compile(network, dynamic=False)
+        compiled: Any = torch.compile(_of_its_own(network), dynamic=False)
         with (
             warnings.catch_warnings(),
             inductor.patch(freezing=True, compile_threads=1),
@@ -252,6 +248,20 @@ class _Session:
             warnings.simplefilter("ignore")
             compiled(*inputs)
         return compiled
+
+
+def _of_its_own(network: Any) -> Any:
+    """A function that calls ``network``, of a code object of its own.
+
+    By that the compiler knows what it has compiled: after some graphs for the same one it goes back
+    to running the network as it is, and what it forgets, it forgets for all sessions that share it.
+    """
+
+    def forward(*inputs: Tensor) -> Any:
+        return network(*inputs)
+
+    code = forward.__code__.replace()
+    return FunctionType(code, forward.__globals__, "forward", None, forward.__closure__)
 
 
 def _channels_last(tensor: Any) -> Any:

@@ -1,5 +1,6 @@
 """Sessions of fixed sizes behind a batcher: each batch goes to the next one, filled up."""
 
+import shutil
 from itertools import pairwise
 
 import numpy as np
@@ -43,6 +44,24 @@ def test_every_size_is_answered_as_one_by_one(tiny_onnx, tiny_taken, name):
             together = run(arrays.rows(x, 0, count))
             assert together.shape == (count, 3)
             np.testing.assert_allclose(together, alone[:count], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_compiled_sessions_stay_compiled_beside_each_other(tiny_taken):
+    """Each has a graph of its own; none makes the compiler forget another's."""
+    from torch._dynamo.utils import counters
+
+    store, subject, _ = tiny_taken
+    x = arrays.read(store.open(subject.data.key), "test", limit=2)
+    settings = {"precision": "fp32", **KNOBS["torch"], "torch.freeze": False, "torch.compile": True}
+    backend = plugins.load("backends", "torch")
+    counters.clear()
+    with serving.opened(backend, store.open(subject.source.key), settings, 2, 1) as run:
+        for _ in range(3):
+            for count in (1, 2):
+                run(arrays.rows(x, 0, count))
+    assert counters["stats"]["unique_graphs"] == 2
 
 
 class Recorder:
