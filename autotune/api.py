@@ -18,6 +18,7 @@ from autotune.errors import MachineError, NothingFits, RunFolderError
 from autotune.pick import Pick
 from autotune.pick import pick as choose
 from autotune.runfolder import RunData
+from autotune.scenario import Kind, Scenario
 from autotune.search import session as sessions
 from autotune.search.driver import Observer
 from autotune.search.environment import environment
@@ -85,7 +86,8 @@ class Run:
     def choose(self, slo: SLO) -> Pick:
         """The best trial that meets ``slo``; errors as for ``pick``."""
         data = self.data
-        return choose(data.trials, slo, default_objective(data.objectives))
+        kind = data.spec.get("scenario", "single_stream")
+        return choose(data.trials, slo, default_objective(data.objectives, kind))
 
     def shrink(self, limit_bytes: int, store: Path | None = None) -> int:
         """Remove artifacts until ``limit_bytes`` are left; the bytes freed.
@@ -228,10 +230,13 @@ def _note(journal: Journal, data: RunData, event: Mapping[str, Any]) -> None:
         journal.append(event)
 
 
-def default_objective(objectives: Collection[str]) -> Quantity:
-    """What is optimised where no sentence says: the cost where it is an objective, else the p50."""
+def default_objective(objectives: Collection[str], kind: Kind = "single_stream") -> Quantity:
+    """What is optimised where no sentence says: the cost where it is an objective, else the speed.
+
+    That is the p50; a server's rate, or the throughput, in another load scenario.
+    """
     cost = QUANTITIES["cost"]
-    return cost if cost.column in objectives else QUANTITIES["latency_p50"]
+    return cost if cost.column in objectives else Scenario(kind).figure
 
 
 def _needed(data: RunData) -> set[str]:

@@ -9,44 +9,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from autotune.checks import LATENCIES, Check, compare
 from autotune.errors import NothingFits, UserError
 from autotune.slo import QUANTITIES, SLO, Limit, Quantity
 from autotune.trial import Estimate, Trial, doubt
 
 P50 = QUANTITIES["latency_p50"]
+RATE = QUANTITIES["server_rate"]
 NOT_SLOWER = "not slower than the baseline"
-_LATENCIES = frozenset(c for q in QUANTITIES.values() if (c := q.column).startswith("latency_"))
-_UNITS = {
-    **dict.fromkeys(_LATENCIES, (1.0, " ms")),
-    "throughput_per_s": (1.0, " /s"),
-    "cost_usd_per_million": (1.0, " USD per million"),
-    "size_bytes": (1e-6, " MB"),
-}
-_ROUNDING = 1e-9
-"""A share of the bound: 0.99 - 0.01 and 0.98 are the same limit."""
-
+SERVES = "a rate above 0"
 Estimates = Mapping[str, Estimate]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One limit held against one trial.
-
-    Attributes:
-        limit: The limit as it was written, or ``NOT_SLOWER``.
-        column: The column it reads.
-        value: What was held against it (a latency: its upper bound); None where that is unknown.
-        bound: The limit as a number in the column's unit; NaN where the baseline is missing.
-        met: Whether the value keeps it; an unknown value does not.
-        detail: The comparison in words.
-    """
-
-    limit: str
-    column: str
-    value: float | None
-    bound: float
-    met: bool
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -59,8 +31,9 @@ class Pick:
         objective: The word of what was optimised among the trials that meet the limits.
         value: The trial's value of it.
         baseline: The baseline's trial at the same batch and target; None where there is none.
-        speedup: That baseline's p50 over the trial's.
+        speedup: How many times as fast it is as that baseline.
         warnings: Why its latencies or the baseline's are to be doubted, a sentence each.
+        figure: What speeds are told by: the p50; under a server's load the rate; offline samples/s.
     """
 
     trial: int
@@ -70,6 +43,7 @@ class Pick:
     baseline: int | None
     speedup: float | None
     warnings: tuple[str, ...] = ()
+    figure: str = P50.word
 
 
 @dataclass(frozen=True)
@@ -102,20 +76,21 @@ def pick(trials: Sequence[Trial], slo: SLO, default_objective: Quantity) -> Pick
     """The best completed trial that meets every limit and is not slower than the baseline.
 
     The best of ``slo.objective`` (or the default one). Trials that cannot be told from the best
-    (an equal value; for a latency, intervals that hold each other's values) are ordered by p50,
-    then by number.
+    (an equal value; for a latency, intervals that hold each other's values) are ordered by p50 (or
+    what else tells a speed in the run's load scenario), then by number.
 
     Raises:
         NothingMeets: No completed trial meets every limit.
         UserError: The objective was measured in none that does.
     """
     candidates = [trial for trial in trials if trial.measurement is not None]
-    verdicts = [_verdict(trial, candidates, slo) for trial in candidates]
+    figure = _figure(candidates)
+    verdicts = [_verdict(trial, candidates, slo, figure) for trial in candidates]
     meeting = {v.trial.number: v for v in verdicts if all(check.met for check in v.checks)}
     if not meeting:
-        raise _nothing_meets(verdicts)
+        raise _nothing_meets(verdicts, figure)
     objective = slo.objective or default_objective
-    best = _best([v.trial for v in meeting.values()], objective)
+    best = _best([v.trial for v in meeting.values()], objective, figure)
     baseline = _baseline(best, candidates)
     return Pick(
         trial=best.number,
@@ -123,15 +98,16 @@ def pick(trials: Sequence[Trial], slo: SLO, default_objective: Quantity) -> Pick
         objective=objective.word,
         value=_values(best)[objective.column].value,
         baseline=baseline.number if baseline else None,
-        speedup=_speedup(baseline, best),
+        speedup=_speedup(baseline, best, figure),
         warnings=_doubts(best if baseline is None else baseline, best),
+        figure=figure.word,
     )
 
 
 # ---- the best ------------------------------------------------------------------------------------
 
 
-def _best(trials: Sequence[Trial], objective: Quantity) -> Trial:
+def _best(trials: Sequence[Trial], objective: Quantity, figure: Quantity) -> Trial:
     column = objective.column
     measured = [t for t in trials if column in _values(t)]
     if not measured:
@@ -144,12 +120,12 @@ def _best(trials: Sequence[Trial], objective: Quantity) -> Trial:
     sign = 1 if objective.direction == "min" else -1
     first = min(measured, key=lambda t: (sign * _values(t)[column].value, t.number))
     tied = [t for t in measured if t is first or _tied(_values(first), _values(t), column)]
-    return min(tied, key=lambda t: (_p50(t, math.inf), t.number))
+    return min(tied, key=lambda t: (slowness(t, figure), t.number))
 
 
 def _tied(a: Estimates, b: Estimates, column: str) -> bool:
     one, other = a[column], b[column]
-    if column not in _LATENCIES:
+    if column not in LATENCIES:
         return one.value == other.value
     return _holds(one, other.value) and _holds(other, one.value)
 
@@ -160,10 +136,19 @@ def _holds(estimate: Estimate, value: float) -> bool:
     return low <= value <= high
 
 
-def _speedup(baseline: Trial | None, trial: Trial) -> float | None:
-    if baseline is None or P50.column not in _values(trial):
+def _figure(candidates: Sequence[Trial]) -> Quantity:
+    """What tells one speed from another in this run: its load scenario's own figure."""
+    measured = {column for trial in candidates for column in _values(trial)}
+    return next((q for q in (RATE, P50, QUANTITIES["throughput"]) if q.column in measured), P50)
+
+
+def _speedup(baseline: Trial | None, trial: Trial, figure: Quantity) -> float | None:
+    given = None if baseline is None else _values(baseline).get(figure.column)
+    found = _values(trial).get(figure.column)
+    if given is None or found is None or not (given.value and found.value):
         return None
-    return _p50(baseline, math.nan) / _p50(trial, math.nan)
+    ratio = given.value / found.value
+    return ratio if figure.direction == "min" else 1 / ratio
 
 
 def _doubts(*trials: Trial) -> tuple[str, ...]:
@@ -174,16 +159,20 @@ def _doubts(*trials: Trial) -> tuple[str, ...]:
 # ---- limits --------------------------------------------------------------------------------------
 
 
-def _verdict(trial: Trial, candidates: Sequence[Trial], slo: SLO) -> _Verdict:
+def _verdict(trial: Trial, candidates: Sequence[Trial], slo: SLO, figure: Quantity) -> _Verdict:
     alike = _baseline(trial, candidates)
     reference = alike or _any_baseline(candidates)
     judged = [_judge(limit, trial, reference) for limit in slo.limits]
-    if alike is not None and P50.column in _values(alike) and trial.origin != "baseline":
-        judged.append(_judge_speed(trial, alike))
+    rate = _values(trial).get(RATE.column)
+    if rate is not None and not rate.value:
+        detail = "no rate of requests was found to meet the limit on the p99"
+        judged.append((Check(SERVES, RATE.column, 0.0, 0.0, False, detail), 0.0))
+    if alike is not None and figure.column in _values(alike) and trial.origin != "baseline":
+        judged.append(_judge_speed(trial, alike, figure))
     elif reference is not None and trial.origin != "baseline":
         batch = trial.configuration.get("batch")
         detail = f"the baseline was not measured at batch {batch}"
-        judged.append((Check(NOT_SLOWER, P50.column, None, math.nan, False, detail), math.inf))
+        judged.append((Check(NOT_SLOWER, figure.column, None, math.nan, False, detail), math.inf))
     checks = tuple(check for check, _ in judged)
     return _Verdict(trial, checks, max((violation for _, violation in judged), default=0.0))
 
@@ -198,39 +187,12 @@ def _judge(limit: Limit, trial: Trial, baseline: Trial | None) -> tuple[Check, f
         value = None if found is None else found.value
         return Check(limit.text, q.column, value, math.nan, False, detail), math.inf
     bound = limit.value(None if reference is None else reference.value)
-    return _compare(limit.text, q, trial, bound, at_most=limit.at_most, pessimistic=True)
+    return compare(limit.text, q, trial, bound, at_most=limit.at_most, pessimistic=True)
 
 
-def _judge_speed(trial: Trial, baseline: Trial) -> tuple[Check, float]:
-    bound = _p50(baseline, math.inf)
-    return _compare(NOT_SLOWER, P50, trial, bound, at_most=True, pessimistic=False)
-
-
-def _compare(
-    text: str, q: Quantity, trial: Trial, bound: float, *, at_most: bool, pessimistic: bool
-) -> tuple[Check, float]:
-    found = _values(trial).get(q.column)
-    if found is None:
-        return Check(text, q.column, None, bound, False, f"{q.word} was not measured"), math.inf
-    upper = pessimistic and q.column in _LATENCIES
-    value = found.high if upper else found.value
-    if value is None:
-        _, missed = _missed(found.value, bound, at_most=at_most)
-        seen = f"{_say(q, found.value)} was seen, but its upper bound is"
-        detail = f"{seen} unknown: too few samples; measure longer"
-        return Check(text, q.column, None, bound, False, detail), missed
-    by, share = _missed(value, bound, at_most=at_most)
-    held = f"{_say(q, value)}{' (95 % upper bound)' if upper else ''}, limit {_say(q, bound)}"
-    detail = f"{held}: missed by {_say_difference(q, by)} ({share:.1%})" if share else held
-    return Check(text, q.column, value, bound, not share, detail), share
-
-
-def _missed(value: float, bound: float, *, at_most: bool) -> tuple[float, float]:
-    """By how much the bound is missed, and which share of the bound that is; zeros where met."""
-    by = value - bound if at_most else bound - value
-    if by <= _ROUNDING * abs(bound):
-        return 0.0, 0.0
-    return by, by / abs(bound) if bound else math.inf
+def _judge_speed(trial: Trial, baseline: Trial, figure: Quantity) -> tuple[Check, float]:
+    bound, at_most = _values(baseline)[figure.column].value, figure.direction == "min"
+    return compare(NOT_SLOWER, figure, trial, bound, at_most=at_most, pessimistic=False)
 
 
 # ---- baselines -----------------------------------------------------------------------------------
@@ -252,7 +214,7 @@ def _any_baseline(candidates: Sequence[Trial]) -> Trial | None:
 # ---- words ---------------------------------------------------------------------------------------
 
 
-def _nothing_meets(verdicts: Sequence[_Verdict]) -> NothingMeets:
+def _nothing_meets(verdicts: Sequence[_Verdict], figure: Quantity) -> NothingMeets:
     if not verdicts:
         return NothingMeets("no configuration meets the SLO: no trial was completed")
     nearest = min(
@@ -260,7 +222,7 @@ def _nothing_meets(verdicts: Sequence[_Verdict]) -> NothingMeets:
         key=lambda v: (
             v.violation,
             sum(not check.met for check in v.checks),
-            _p50(v.trial, math.inf),
+            slowness(v.trial, figure),
             v.trial.number,
         ),
     )
@@ -273,15 +235,6 @@ def _nothing_meets(verdicts: Sequence[_Verdict]) -> NothingMeets:
     return NothingMeets("\n".join(lines), miss)
 
 
-def _say(q: Quantity, value: float) -> str:
-    scale, unit = _UNITS.get(q.column, (1.0, ""))
-    return f"{value * scale:.4g}{unit}"
-
-
-def _say_difference(q: Quantity, value: float) -> str:
-    return _say(q, value) if q.column in _UNITS else f"{100 * value:.3g} points"
-
-
 # ---- columns -------------------------------------------------------------------------------------
 
 
@@ -289,6 +242,9 @@ def _values(trial: Trial) -> Estimates:
     return {} if trial.measurement is None else trial.measurement.values
 
 
-def _p50(trial: Trial, absent: float) -> float:
-    found = _values(trial).get(P50.column)
-    return absent if found is None else found.value
+def slowness(trial: Trial, figure: Quantity) -> float:
+    """The lower the faster; infinite where that was not measured."""
+    found = _values(trial).get(figure.column)
+    if found is None:
+        return math.inf
+    return found.value if figure.direction == "min" else -found.value

@@ -47,7 +47,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Completed:
-    """Measured to the end."""
+    """Measured to the end; ``reason`` says what could not be had: a rate that meets the limit."""
 
     measurement: Measurement
     word: Literal["completed"] = "completed"

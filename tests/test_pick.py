@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotune.errors import NothingFits, UserError
-from autotune.pick import NOT_SLOWER, NothingMeets, Pick, pick
+from autotune.pick import NOT_SLOWER, SERVES, NothingMeets, Pick, pick
 from autotune.slo import QUANTITIES, SLO, limit, parse
 from autotune.space import Configuration
 from autotune.trial import Completed, Estimate, Failed, Measurement, Stopped, Trial
@@ -42,6 +42,44 @@ def missed(trials, *sentences):
     with pytest.raises(NothingMeets) as caught:
         chosen(trials, *sentences)
     return caught.value
+
+
+def serves(number, rate, cost=None, *, origin="sampler", p99=4.0, accuracy=0.9):
+    """A completed trial of a server; its p99 and p50 are those at its own rate."""
+    columns = {"server_rate_per_s": rate, "latency_p99_ms": p99, "cost_usd_per_million": cost}
+    return trial(number, 1.0 + number, origin=origin, accuracy=accuracy, **columns)
+
+
+def test_a_server_is_fast_by_its_rate_whatever_its_p50():
+    trials = [
+        serves(0, 500.0, 0.2, origin="baseline", accuracy=0.8),
+        serves(1, 1500.0, 0.07),
+        serves(2, 400.0, 0.25, accuracy=0.99),
+    ]
+    found = chosen(trials, "latency_p99 <= 5ms", "maximize accuracy")
+    assert (found.trial, found.figure, found.speedup) == (1, "server_rate", 3.0)
+    assert found.checks[-1].column == "server_rate_per_s"
+    assert found.checks[-1].detail == "1500 requests/s, limit 500 requests/s"
+
+
+def test_who_serves_no_rate_is_not_picked_though_a_baseline_serves_none_either():
+    trials = [serves(0, 0.0, origin="baseline", p99=9.0), serves(1, 0.0, p99=4.0)]
+    error = missed(trials, "latency_p99 <= 5ms", "maximize server_rate")
+    assert error.miss.trial == 1
+    assert SERVES in [check.limit for check in error.miss.checks if not check.met]
+    trials.append(serves(2, 50.0, 2.0))
+    found = chosen(trials, "latency_p99 <= 5ms", "maximize server_rate")
+    assert (found.trial, found.speedup) == (2, None)
+
+
+def test_where_only_samples_a_second_are_measured_they_tell_the_speed():
+    trials = [
+        trial(0, None, origin="baseline", throughput_per_s=100.0, accuracy=0.8),
+        trial(1, None, throughput_per_s=90.0, accuracy=0.99),
+        trial(2, None, throughput_per_s=250.0),
+    ]
+    found = chosen(trials, "maximize accuracy")
+    assert (found.trial, found.figure, found.speedup) == (2, "throughput", 2.5)
 
 
 # ---- by hand -------------------------------------------------------------------------------------

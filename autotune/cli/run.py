@@ -45,7 +45,8 @@ def command(
     if dry_run:
         return show.checked(spec, as_json)
     silent = quiet or as_json
-    with Progress(spec, api.default_objective(spec.objectives), silent) as progress:
+    default = api.default_objective(spec.objectives, spec.scenario.kind)
+    with Progress(spec, default, silent) as progress:
         run = api.run(
             spec,
             out=out,

@@ -58,15 +58,20 @@ def amount(column: str, estimate: Estimate) -> str:
     return f"{value}  [dim](95 %: {low} to {high})[/]"
 
 
+_FASTER = {
+    "latency_p50": ("faster than the baseline at the same batch", "p50"),
+    "throughput": ("the samples a second of the baseline at the same batch", "throughput"),
+    "server_rate": ("the requests a second of the baseline", "under the limit on the p99"),
+}
+
+
 def show_pick(pick: Pick, trial: Trial) -> None:
     """The configuration and its evidence."""
     words = escape(settings(trial.configuration))
     out.print(f"[bold green]pick[/] trial {pick.trial}: [bold]{words}[/]")
     if pick.speedup is not None:
-        out.print(
-            f"  {pick.speedup:.1f} times faster than the baseline at the same batch "
-            f"(p50, trial {pick.baseline})"
-        )
+        times, by = _FASTER[pick.figure]
+        out.print(f"  {pick.speedup:.1f} times {times} ({by}, trial {pick.baseline})")
     for warning in pick.warnings:
         out.print(f"  [yellow]warning[/]: {escape(warning)}")
     table = Table.grid(padding=(0, 2))
@@ -80,6 +85,10 @@ def show_pick(pick: Pick, trial: Trial) -> None:
         out.print(f"  {mark} {escape(check.limit)}: {escape(check.detail)}")
 
 
+_WHOLE = 1000.0
+"""From here on a rate needs no decimals."""
+
+
 def _number(column: str, value: float) -> str:
     if column.endswith("_bytes"):
         return f"{value / 1e6:.2f} MB"
@@ -87,7 +96,7 @@ def _number(column: str, value: float) -> str:
         return f"{value:.4g} ms"
     if column.endswith("_drop"):
         return f"{100 * value + 0.0:+.1f} points".replace("-0.0", "0.0").replace("+0.0", "0.0")
-    if column in ("parameters", "macs"):
+    if column in ("parameters", "macs") or (column.endswith("_per_s") and value >= _WHOLE):
         return f"{value:,.0f}"
     if column == "sparsity":
         return f"{value:.1%} of the weights are zero"

@@ -28,12 +28,13 @@ def encode_outcome(outcome: Outcome) -> dict[str, Any]:
     An estimate is the list ``[value, low, high]``, an unknown bound is null.
     """
     match outcome:
-        case Completed(measurement):
+        case Completed(measurement, reason=reason):
             values = {c: [e.value, e.low, e.high] for c, e in measurement.values.items()}
             body: dict[str, Any] = {
                 "values": values,
                 "facts": dict(measurement.facts),
                 "samples": measurement.samples,
+                **({"reason": reason} if reason else {}),
             }
         case Stopped(reason, evidence):
             body = {"reason": reason, "evidence": dict(evidence)}
@@ -63,7 +64,8 @@ def _decode(data: Mapping[str, Any]) -> Outcome:
     match data["word"]:
         case "completed":
             values = {column: Estimate(*bounds) for column, bounds in data["values"].items()}
-            return Completed(Measurement(values, data["facts"], data["samples"]))
+            measurement = Measurement(values, data["facts"], data["samples"])
+            return Completed(measurement, reason=data.get("reason", ""))
         case "stopped":
             return Stopped(data["reason"], data["evidence"])
         case "rejected":

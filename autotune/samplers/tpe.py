@@ -34,7 +34,6 @@ _DRAWS = 100
 _QUESTIONS = 200
 _BY_RATIO = frozenset(q.column for q in QUANTITIES.values())
 """Positive columns in which a factor counts, not a difference: the study gets logarithms."""
-_TINY = 1e-12
 
 Values = tuple[float, ...]
 
@@ -265,7 +264,9 @@ def _value(trial: Trial, column: str) -> float | None:
     if trial.measurement is None or column not in trial.measurement.values:
         return None
     value = trial.measurement[column]
-    return math.log(max(value, _TINY)) if column in _BY_RATIO else value
+    if column not in _BY_RATIO:
+        return value
+    return math.log(value) if value > 0 else None  # a server that serves no rate: the worst seen
 
 
 # ---- Optuna --------------------------------------------------------------------------------------

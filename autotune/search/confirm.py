@@ -7,13 +7,12 @@ a few rounds. What those tell takes the place of what the search saw; the journa
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from autotune.artifact import Stage
 from autotune.engine.execute import Result
@@ -21,17 +20,18 @@ from autotune.engine.graph import Graph, Handle
 from autotune.engine.lane import SAMPLES
 from autotune.engine.plan import Plan
 from autotune.errors import AutotuneError
-from autotune.measure.statistics import latency_columns
-from autotune.pick import pick
-from autotune.search.outcome import priced
+from autotune.pick import pick, slowness
+from autotune.search.outcome import completed, priced
 from autotune.search.propose import front
 from autotune.search.prospect import counting
+from autotune.search.rounds import RATE, decided, joined
 from autotune.slo import QUANTITIES
 from autotune.space import Configuration
 from autotune.spec import Spec
 from autotune.target import Target
-from autotune.trial import Completed, Estimate, Measurement, Trial
+from autotune.trial import Estimate, Measurement, Trial
 
+COST = QUANTITIES["cost"].column
 SHARE = 0.1
 MOST_S = 20.0
 """The confirmation takes at most this share of the time budget, and so many seconds."""
@@ -98,7 +98,7 @@ def members(trials: Sequence[Trial], spec: Spec) -> list[Trial]:
     for columns in (shown, wanted):
         for target in spec.targets:
             mine = [t for t in trials if _target(t, spec) == target]
-            order += sorted(front(mine, columns), key=_p50)
+            order += sorted(front(mine, columns), key=lambda t: slowness(t, spec.scenario.figure))
     found: dict[int, Trial] = {}
     for trial in order:
         for one in (trial, *_baseline(trial, trials)):
@@ -108,7 +108,7 @@ def members(trials: Sequence[Trial], spec: Spec) -> list[Trial]:
 
 def _picked(trials: Sequence[Trial], spec: Spec) -> list[Trial]:
     cost = QUANTITIES["cost"]
-    default = cost if cost.column in spec.objectives else QUANTITIES["latency_p50"]
+    default = cost if cost.column in spec.objectives else spec.scenario.figure
     try:
         number = pick(trials, spec.slo, default).trial
     except AutotuneError:  # nothing fits
@@ -139,8 +139,9 @@ def _fitting(wanted: Sequence[Trial], bench: Bench) -> list[Trial]:
     """The first of them, as many as fit into the time left."""
     lanes = sum(target.lanes for target in bench.spec.targets)
     left, chosen = bench.left_s() * lanes, []
+    longest = math.inf if _serves(bench) else _LONGEST_S
     for trial in wanted:
-        left -= LEAST_ROUNDS * min(_LONGEST_S, trial.stage_seconds.get("latency", _USUAL_S))
+        left -= LEAST_ROUNDS * min(longest, trial.stage_seconds.get("latency", _USUAL_S))
         if left < 0:
             break
         chosen.append(trial)
@@ -163,9 +164,12 @@ def _measure(trials: Sequence[Trial], bench: Bench) -> Mapping[int, list[Result]
 
 
 def _stage(trial: Trial, number: int, bench: Bench) -> Stage:
-    """The trial's latency stage with a key of its own for each round."""
+    """The trial's latency stage with a key of its own for each round.
+
+    It is shorter than in the search, but for a server, whose rate would not be found.
+    """
     latency = bench.planner(trial.configuration).latency
-    effort = {**latency.parameters["effort"], **_EFFORT}
+    effort = {**latency.parameters["effort"], **({} if _serves(bench) else _EFFORT)}
     parameters = {**latency.parameters, "effort": effort, "round": number}
     return replace(latency, name="confirm", parameters=parameters)
 
@@ -185,19 +189,32 @@ def _confirmed(trial: Trial, old: Measurement, results: Sequence[Result], bench:
 
     Rounds that were disturbed count where the first measurement was disturbed as well.
     """
+    results = [r for r in results if decided(r)]
     calm = [r for r in results if not r.facts["noisy"]]
     used = calm or (list(results) if old.facts.get("noisy") else [])
     told: dict[str, Any] = {"rounds": len(used), "noisy_rounds": len(results) - len(calm)}
     values, beside = dict(old.values), dict[str, Any]()
     if used:
-        streams = np.concatenate([_samples(result, bench) for result in used])
-        fresh = latency_columns(streams, int(trial.configuration["batch"]))
+        kind, batch = bench.spec.scenario.kind, int(trial.configuration["batch"])
+        fresh, beside = joined(used, kind, batch, bench.graph.store)
+        if not _serves(bench):
+            fresh = {c: _better_known(e, values.get(c)) for c, e in fresh.items()}
         fresh |= priced(fresh, _target(trial, bench.spec))
-        told["before"] = {c: [e.value, e.low, e.high] for c, e in values.items() if c in fresh}
-        values |= {c: _better_known(e, values.get(c)) for c, e in fresh.items()}
-        beside = _facts([result.facts for result in used])
+        told["before"] = {
+            c: [e.value, e.low, e.high] for c, e in values.items() if _stale(c, fresh)
+        }
+        values = {c: e for c, e in values.items() if not _stale(c, fresh)} | fresh
     facts = {**old.facts, **beside, "confirmed": told}
-    return replace(trial, outcome=Completed(Measurement(values, facts, old.samples)))
+    return replace(trial, outcome=completed(Measurement(values, facts, old.samples)))
+
+
+def _stale(column: str, fresh: Mapping[str, Estimate]) -> bool:
+    """Whether a column is no more what it was: measured again, or told of another rate."""
+    return column in fresh or column == COST or (RATE in fresh and column.startswith("latency_"))
+
+
+def _serves(bench: Bench) -> bool:
+    return bench.spec.scenario.kind == "server"
 
 
 def _rounds(trial: Trial) -> int:
@@ -211,31 +228,6 @@ def _better_known(new: Estimate, old: Estimate | None) -> Estimate:
     return old if new.high is None and old is not None and old.high is not None else new
 
 
-def _samples(result: Result, bench: Bench) -> Any:
-    folder = bench.graph.store.open(result.key)
-    if folder is None:
-        raise ValueError(f"the samples of {result.key} left the store")
-    return np.load(folder / SAMPLES)
-
-
-def _facts(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What went on beside the rounds that count."""
-    waited = [r["run_queue_share"] for r in rounds if r.get("run_queue_share") is not None]
-    return {
-        "noisy": any(r["noisy"] for r in rounds),
-        **{k: sum(r[k] for r in rounds) for k in ("samples", "blocks", "disturbed_blocks")},
-        "retries": sum(r["retries"] for r in rounds),
-        "reference_ms": float(np.median([r["reference_ms"] for r in rounds])),
-        "reference_ratio": float(np.median([r["reference_ratio"] for r in rounds])),
-        "run_queue_share": float(np.mean(waited)) if waited else None,
-    }
-
-
 def _target(trial: Trial, spec: Spec) -> Target:
     name = str(trial.configuration.get("target", spec.targets[0].name))
     return next(target for target in spec.targets if target.name == name)
-
-
-def _p50(trial: Trial) -> float:
-    found = trial.measurement.values.get("latency_p50_ms") if trial.measurement else None
-    return float("inf") if found is None else found.value

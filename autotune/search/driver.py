@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autotune.engine.graph import Graph
-from autotune.engine.plan import Effort, Plan, Subject, plan
+from autotune.engine.plan import Plan, Subject, plan
 from autotune.runfolder import encode_outcome
 from autotune.search import account
 from autotune.search.confirm import Bench, confirm, reserve_s
+from autotune.search.effort import effort
 from autotune.search.pipeline import Pipeline
 from autotune.search.propose import Proposal, Proposer
 from autotune.search.starts import baselines, experts
-from autotune.slo import QUANTITIES
 from autotune.space import Configuration
 from autotune.spec import Spec
 from autotune.store.journal import Journal
@@ -62,13 +62,6 @@ def counts(trial: Trial) -> bool:
     return trial.outcome is not None and not isinstance(trial.outcome, Rejected)
 
 
-def effort(spec: Spec) -> Effort:
-    """How long to measure: where the SLO limits the p99, until that can be told."""
-    p99 = QUANTITIES["latency_p99"]
-    limits = [lim.bound for lim in spec.slo.limits if lim.quantity == p99 and not lim.relative]
-    return Effort(timeout_s=spec.stage_timeout_s, tail_below_ms=min(limits, default=None))
-
-
 class Driver:
     """One session of a search.
 
@@ -106,7 +99,8 @@ class Driver:
         self._journal = journal
         self._graph = graph
         self._log = log
-        self._plan = planner or (lambda c: plan(c, subject, targets, effort(spec)))
+        how = (targets, effort(spec), spec.scenario)
+        self._plan = planner or (lambda c: plan(c, subject, *how))
         self._begun: dict[int, Trial] = {t.number: t for t in history}
         self._ended: dict[int, Trial] = {t.number: t for t in history if t.outcome is not None}
         self._next = max((t.number for t in history), default=-1) + 1

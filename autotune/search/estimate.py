@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autotune.engine.plan import Effort, Subject, plan
+from autotune.engine.plan import Subject, plan
+from autotune.search.effort import effort
 from autotune.spec import Spec
 
 START_S = 6.0
@@ -38,19 +39,24 @@ def estimate(spec: Spec, subject: Subject, facts: Mapping[str, Any]) -> Estimate
     points = (
         rng.sample(grid.points, trials) if grid else [spec.space.draw(rng) for _ in range(trials)]
     )
-    targets = {target.name: target for target in spec.targets}
+    targets, asked = {target.name: target for target in spec.targets}, effort(spec)
     stages = {
         stage.key: stage
         for point in points
-        for stage in plan(point, subject, targets, Effort()).chain()
+        for stage in plan(point, subject, targets, asked, spec.scenario).chain()
     }
+    measuring = asked.tail_max_s if spec.scenario.kind == "server" else 0.0
     seconds = {"lane": 0.0, "cores": 0.0}
     trainings = 0
     for stage in stages.values():
         epochs = _epochs(stage.parameters.get("settings", {})) if stage.kind == "network" else 0
         trainings += bool(epochs)
         where = "lane" if stage.lane else "cores"
-        cost = MEASURING_S if stage.lane else epochs * float(facts.get("epoch_s", 0.0)) or STAGE_S
+        cost = (
+            MEASURING_S + measuring
+            if stage.lane
+            else epochs * float(facts.get("epoch_s", 0.0)) or STAGE_S
+        )
         seconds[where] += cost
     lanes = sum(target.lanes for target in spec.targets)
     cores = max(len(target.preparing) for target in spec.targets)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from autotune.engine import judge
 from autotune.engine.execute import Result
@@ -56,7 +55,7 @@ def _completed(
     target: Target,
     drop: Mapping[str, Estimate],
 ) -> Outcome:
-    values = {**_columns(accuracy.facts["columns"]), **drop, **latency_columns(latency, target)}
+    values = {**columns(accuracy), **drop, **latency_columns(latency, target)}
     values["size_bytes"] = Estimate(float(accuracy.facts["size_bytes"]))
     values |= {word: Estimate(float(n)) for word, n in accuracy.facts["network"].items()}
     facts = {
@@ -65,21 +64,32 @@ def _completed(
         "check": accuracy.facts["check"],
         **{k: v for k, v in latency.facts.items() if k != "columns"},
     }
-    return Completed(Measurement(values, facts, latency.key))
+    return completed(Measurement(values, facts, latency.key))
+
+
+def completed(measurement: Measurement) -> Completed:
+    """The outcome, with the reason where a server has no rate that meets its limit."""
+    rate = measurement.values.get("server_rate_per_s")
+    short = rate is not None and not rate.value
+    return Completed(measurement, reason=measurement.facts["server"]["reason"] if short else "")
 
 
 def latency_columns(latency: Result, target: Target) -> dict[str, Estimate]:
     """What a latency stage measured, with the cost where the target has a price."""
-    values = _columns(latency.facts["columns"])
+    values = columns(latency)
     return values | priced(values, target)
 
 
 def priced(values: Mapping[str, Estimate], target: Target) -> dict[str, Estimate]:
-    """What the throughput among ``values`` costs on the target; nothing where it has no price."""
+    """What a million samples cost on the target at a server's rate, else at the throughput.
+
+    Nothing where the target has no price, and where no rate is known to hold.
+    """
     price = target.lane_price_per_hour
-    if price is None:
+    throughput = values.get("server_rate_per_s") or values.get("throughput_per_s")
+    if price is None or throughput is None or not throughput.value:
         return {}
-    return {"cost_usd_per_million": cost_estimate(price, values["throughput_per_s"])}
+    return {"cost_usd_per_million": cost_estimate(price, throughput)}
 
 
 def _drop(accuracy: Result, bench: Bench) -> dict[str, Estimate]:
@@ -96,8 +106,9 @@ def _drop(accuracy: Result, bench: Bench) -> dict[str, Estimate]:
     return drops
 
 
-def _columns(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Estimate]:
+def columns(result: Result) -> dict[str, Estimate]:
+    """What a stage measured, by column."""
     return {
         column: Estimate(float(e["value"]), e.get("low"), e.get("high"))
-        for column, e in facts.items()
+        for column, e in result.facts["columns"].items()
     }

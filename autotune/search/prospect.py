@@ -9,7 +9,7 @@ import numpy as np
 from autotune.engine.execute import Result
 from autotune.front import non_dominated
 from autotune.search.outcome import latency_columns
-from autotune.slo import Direction
+from autotune.slo import QUANTITIES, Direction
 from autotune.spec import Spec
 from autotune.target import Target
 from autotune.trial import Estimate, Stopped, Trial
@@ -31,7 +31,12 @@ def hopeless(
     metric at the best that any trial of the run has reached, every measured objective at the better
     end of its 95 % interval.
     """
+    if proxy.facts.get("server", {}).get("ended") == "no rate":
+        return Stopped(f"whatever it learned, {proxy.facts['server']['reason']}")
     measured = latency_columns(proxy, target)
+    rate = measured.get("server_rate_per_s")
+    if rate is not None and rate.high is None:  # the time was up before a rate failed
+        return None
     best: dict[str, float] = {}
     for column, direction in objectives.items():
         if column in metrics:
@@ -51,8 +56,13 @@ def hopeless(
 
 
 def counting(spec: Spec) -> dict[str, Direction]:
-    """Every column that a pick may hang on: the objectives, and what the SLO limits."""
+    """Every column that a pick may hang on: the objectives, and what the SLO limits.
+
+    A server's p99 is not among them: its rate is the highest that keeps the limit.
+    """
     limited = [limit.quantity for limit in spec.slo.limits]
+    if spec.scenario.kind == "server":
+        limited = [quantity for quantity in limited if quantity != QUANTITIES["latency_p99"]]
     limited += [spec.slo.objective] if spec.slo.objective else []
     return {**spec.objectives, **{q.column: q.direction for q in limited}}
 

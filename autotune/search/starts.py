@@ -11,6 +11,7 @@ from autotune.contracts import SHARED, Parameter
 from autotune.errors import Infeasible
 from autotune.space import Choice, Configuration, Knob, Scalar
 from autotune.spec import Spec
+from autotune.spec.core import BATCHER, SERVER
 from autotune.target import Target
 
 _OURS = ("target", "batch", "threads", "precision", "backend")
@@ -20,7 +21,8 @@ def baselines(spec: Spec) -> tuple[Configuration, ...]:
     """The model as given, in PyTorch FP32 eager, at every searched batch on every target.
 
     An ONNX model runs in ONNX Runtime with its defaults. A baseline need not be a point of the
-    space: it is what every other configuration is compared with.
+    space: it is what every other configuration is compared with. In front of a server it answers
+    each request by itself: what batching gains is part of what is found.
     """
     found: dict[str, Configuration] = {}
     for target in spec.targets:
@@ -145,7 +147,7 @@ def _default(spec: Spec, knob: Knob) -> Scalar:
 def declared(spec: Spec, knob: Knob) -> list[Parameter]:
     """What the knob's owner declares of it: one parameter, or none for the words all share."""
     section, _, word = knob.name.partition(".")
-    found = list(SHARED.get(section, ()))
+    found = list(BATCHER if section == SERVER else SHARED.get(section, ()))
     if section in plugins.names("backends"):
         found += plugins.load("backends", section).parameters()
     for name in plugins.names("techniques"):

@@ -12,6 +12,7 @@ import autotune
 from autotune.artifact import Stage
 from autotune.engine.execute import Result
 from autotune.engine.lane import SAMPLES
+from autotune.scenario import Scenario
 from autotune.search import confirm
 from autotune.search.confirm import Bench, members, reserve_s
 from autotune.space import Configuration
@@ -57,12 +58,12 @@ def bench(spec, tmp_path):
     return Bench(spec, graph, lambda _: None, left_s, lambda: None)
 
 
-def rounds(store, *medians, facts=CALM):
-    """Results whose samples lie in the store, one a median in ms."""
+def rounds(store, *medians, facts=CALM, count=400):
+    """Results whose ``count`` samples lie in the store, one a median in ms."""
     found = []
     for number, ms in enumerate(medians):
         key = Stage("confirm", "m:f", "latency", {"round": number, "ms": ms, "f": str(facts)}).key
-        spread = np.random.default_rng(number).normal(1.0, 0.002, 400)
+        spread = np.random.default_rng(number).normal(1.0, 0.002, count)
         with store.writing(key) as out:
             np.save(out / SAMPLES, (ms * 1e6 * spread).astype(np.int64))
             store.commit(key, out, stage="confirm", seconds=1.0, facts=facts)
@@ -122,7 +123,7 @@ def test_what_the_rounds_told_replaces_what_the_search_saw_and_both_are_kept(ben
 
 def test_a_p99_that_the_rounds_cannot_bound_stays_as_it_was(bench):
     before = trial(3, 0.9, 1.0)
-    results = rounds(bench.graph.store, 1.0, 2.0)  # two levels: few samples are independent
+    results = rounds(bench.graph.store, 1.0, 1.0, count=100)
     after = confirm._confirmed(before, before.measurement, results, bench).measurement
     assert after.values["latency_p99_ms"] == before.measurement.values["latency_p99_ms"]
 
@@ -155,6 +156,71 @@ def test_between_noise_and_noise_the_longer_one_counts(bench):
     after = confirm._confirmed(before, before.measurement, results, bench)
     assert after.measurement["latency_p50_ms"] == pytest.approx(5.0, rel=0.01)
     assert "was measured while something else ran" in doubt(after)
+
+
+def served(store, number, rate, fails_at, p99=4.8, ended="found"):
+    """A round of a server: the rate that holds (0 where none does), and the latencies there."""
+    columns = {
+        "server_rate_per_s": {"value": rate, "low": rate, "high": fails_at},
+        "latency_p50_ms": {"value": 1.0 + number},
+        "latency_p99_ms": {"value": p99, "low": p99, "high": p99},
+    }
+    told = {"ended": ended, "rate_per_s": rate or None, "reason": f"round {number}"}
+    facts = {**CALM, "columns": columns, "server": told}
+    return Result(f"key {number}", "confirm", True, 1.0, facts=facts)
+
+
+@pytest.fixture
+def serving(bench):
+    return replace(bench, spec=replace(bench.spec, scenario=Scenario("server", 5.0)))
+
+
+def serves(rate):
+    """A trial whose rate the search found."""
+    done = trial(3, 0.9, 1.0)
+    values = {**done.measurement.values, "server_rate_per_s": Estimate(rate, rate, 1.1 * rate)}
+    return replace(done, outcome=Completed(Measurement(values, CALM, "key")))
+
+
+def test_of_a_servers_rounds_the_median_counts_and_the_interval_spans_them(serving):
+    before = serves(2000.0)
+    store = serving.graph.store
+    found = [served(store, 0, 1800.0, 1900.0), served(store, 1, 1700.0, 1750.0, 4.5)]
+    found.append(served(store, 2, 1500.0, 1600.0))
+    after = confirm._confirmed(before, before.measurement, found, serving).measurement
+    assert after.values["server_rate_per_s"] == Estimate(1700.0, 1500.0, 1900.0)
+    assert after["latency_p99_ms"] == 4.5
+    assert after["latency_p50_ms"] == 2.0
+    price = serving.spec.targets[0].lane_price_per_hour
+    assert after["cost_usd_per_million"] == pytest.approx(price / 3600 / 1700 * 1e6)
+    assert after.facts["server"]["reason"] == "round 1"
+    assert after.facts["confirmed"]["before"]["server_rate_per_s"] == [2000.0, 2000.0, 2200.0]
+
+
+def test_a_rate_that_does_not_hold_again_costs_nothing_and_says_why(serving):
+    before = serves(2000.0)
+    found = [served(serving.graph.store, 0, 0.0, 90.0, p99=7.0, ended="no rate")]
+    after = confirm._confirmed(before, before.measurement, found, serving)
+    assert after.measurement["server_rate_per_s"] == 0
+    assert "cost_usd_per_million" not in after.measurement.values
+    assert after.measurement["latency_p99_ms"] == 7.0
+    assert after.outcome.reason == "round 0"
+
+
+def test_a_round_whose_time_was_up_tells_nothing(serving):
+    before = serves(2000.0)
+    found = [served(serving.graph.store, 0, 0.0, None, ended="time")]
+    after = confirm._confirmed(before, before.measurement, found, serving).measurement
+    assert after["server_rate_per_s"] == 2000.0
+    assert after.facts["confirmed"]["rounds"] == 0
+
+
+def test_a_servers_rounds_take_as_long_as_the_search_did(serving):
+    stage = Stage("latency", "m:f", "latency", {"effort": {"tail_max_s": 7.0}})
+    planned = replace(serving, planner=lambda _: SimpleNamespace(latency=stage))
+    assert confirm._stage(serves(1.0), 0, planned).parameters["effort"] == {"tail_max_s": 7.0}
+    wanted = [replace(serves(1.0), stage_seconds={"latency": 9.0}) for _ in range(4)]
+    assert len(confirm._fitting(wanted, replace(planned, left_s=lambda: 40.0))) == 2
 
 
 @pytest.mark.slow

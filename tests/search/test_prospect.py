@@ -6,6 +6,7 @@ import pytest
 
 import autotune
 from autotune.engine.execute import Result
+from autotune.scenario import Scenario
 from autotune.search import prospect
 from autotune.space import Configuration
 from autotune.trial import Completed, Estimate, Failed, Measurement, Stopped, Trial
@@ -55,6 +56,46 @@ def test_an_objective_that_only_a_trained_model_has_keeps_the_question_open(targ
     trials = [completed(7, 0.99, 1.0)]
     objectives = {**OBJECTIVES, "size_bytes": "min"}
     assert decide(proxy(2.0, 2.1, 2.2), trials, target, objectives) is None
+
+
+RATES = {"accuracy": "max", "server_rate_per_s": "max"}
+
+
+def serves(rate, fails_at, ended="found"):
+    columns = {"server_rate_per_s": {"value": rate, "low": rate, "high": fails_at}}
+    told = {"ended": ended, "reason": "no rate meets p99 <= 5 ms"}
+    return Result("key", "latency", facts={"columns": columns, "server": told})
+
+
+def rated(number, accuracy, rate):
+    values = {"accuracy": Estimate(accuracy), "server_rate_per_s": Estimate(rate)}
+    point = Configuration((("batch", number),))
+    return Trial(number, point, "sampler", Completed(Measurement(values)))
+
+
+def test_a_structure_that_serves_less_than_the_most_accurate_cannot_matter(target):
+    trials = [rated(7, 0.99, 2000.0)]
+    assert isinstance(decide(serves(1500.0, 1600.0), trials, target, RATES), Stopped)
+    assert decide(serves(1900.0, 2100.0), trials, target, RATES) is None
+
+
+def test_a_structure_that_no_rate_suits_is_not_trained(target):
+    stopped = decide(serves(0.0, 90.0, "no rate"), [], target, RATES)
+    assert "no rate meets p99 <= 5 ms" in stopped.reason
+
+
+def test_a_rate_that_was_not_found_in_the_time_keeps_the_question_open(target):
+    trials = [rated(7, 0.99, 2000.0)]
+    assert decide(serves(10.0, None, "time"), trials, target, RATES) is None
+
+
+def test_a_servers_p99_is_in_its_rate_already(tiny):
+    limits = {"slo": ["latency_p99 <= 5ms", "accuracy >= 0.5", "minimize size"]}
+    spec = autotune.load(tiny / "space.yaml", limits)
+    server = dataclasses.replace(spec, scenario=Scenario("server", 5.0))
+    assert "latency_p99_ms" in prospect.counting(spec)
+    assert "latency_p99_ms" not in prospect.counting(server)
+    assert "size_bytes" in prospect.counting(server)
 
 
 @pytest.mark.slow

@@ -94,3 +94,20 @@ def test_the_baseline_is_no_student_where_students_differ_in_every_way(tiny):
         wanted = {"student.factory": "build_model", "student.shrink": 0, "student.width": 16}
         assert own == wanted
         assert point in points
+
+
+def test_the_baseline_of_a_server_answers_each_request_by_itself(tiny):
+    batcher = {"max_batch": [2, 8], "max_queue_delay_ms": [0, 1]}
+    asked = {
+        "scenario": "server",
+        "slo": ["latency_p99 <= 50ms"],
+        "objectives": {"accuracy": "max", "server_rate": "max", "cost": "min"},
+        "space.batch": 1,
+        "space.server": batcher,
+    }
+    spec = load(tiny / "space.yaml", asked)
+    (given,) = baselines(spec)
+    assert (given["batch"], given["server.max_batch"]) == (1, 1)
+    assert "server.max_queue_delay_ms" not in given
+    assert given not in spec.space.grid().points
+    assert {point["server.max_batch"] for point in experts(spec)} == {2}

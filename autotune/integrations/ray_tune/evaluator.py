@@ -14,7 +14,7 @@ from autotune.engine.graph import Graph, Handle
 from autotune.engine.plan import Plan, Subject, plan
 from autotune.errors import Infeasible, MachineError
 from autotune.integrations.ray_tune.space import configuration, literal
-from autotune.search.driver import effort
+from autotune.search.effort import effort
 from autotune.search.outcome import Bench, fatal, outcome
 from autotune.search.starts import baselines
 from autotune.space import Configuration
@@ -89,4 +89,5 @@ class Evaluator:
             time.sleep(POLL_S)
 
     def _plan(self, point: Configuration) -> Plan:
-        return plan(point, self._subject, self._targets, effort(self._spec))
+        spec = self._spec
+        return plan(point, self._subject, self._targets, effort(spec), spec.scenario)
