@@ -19,7 +19,10 @@ _LIBRARIES = ("torch", "onnxruntime", "openvino", "nncf", "ray", "optuna", "nump
 
 
 def publish(script: str, title: str, rows: Sequence[Mapping[str, Any]], **more: Any) -> None:
-    """Print ``rows`` as a table and write ``result.json`` beside ``script``."""
+    """Print ``rows`` as a table and write a record beside ``script``.
+
+    That of ``run.py``, alone in its folder, is ``result.json``; that of any other bears its name.
+    """
     table = Table(title=title)
     for column in rows[0]:
         table.add_column(column)
@@ -40,7 +43,8 @@ def publish(script: str, title: str, rows: Sequence[Mapping[str, Any]], **more: 
         "rows": list(rows),
         **more,
     }
-    target = Path(script).with_name("result.json")
+    name = "result" if Path(script).stem == "run" else Path(script).stem
+    target = Path(script).with_name(f"{name}.json")
     target.write_text(json.dumps(record, indent=2, default=str) + "\n")
     print(f"written: {target.name}")
 
