@@ -17,8 +17,10 @@ from autotune.engine.quiet import LOG
 from autotune.errors import MachineError, NothingFits, RunFolderError
 from autotune.pick import Pick
 from autotune.pick import pick as choose
+from autotune.profile import Profile
 from autotune.runfolder import RunData
 from autotune.scenario import Kind, Scenario
+from autotune.search import profiles
 from autotune.search import session as sessions
 from autotune.search.driver import Observer
 from autotune.search.environment import environment
@@ -101,6 +103,25 @@ class Run:
         runfolder.read(self.folder)  # before the lock, which would make a journal
         with _disk(self.folder), Journal(self.folder / runfolder.JOURNAL):
             return Store(store or self.folder / "store").collect(limit_bytes, _needed(self.data))
+
+    def profile(self, trial: int | None = None, store: Path | None = None) -> dict[int, Profile]:
+        """Where a request's time goes, by trial: of this one, or of the pick; and its baseline's.
+
+        Taken where the run holds none yet, on this machine; the report shows it from then on.
+
+        Raises:
+            UserError: There is no such trial, it cannot be profiled here, or the run is under way.
+            MachineError: The disk refuses, or there are too few cores.
+        """
+        asked = profiles.wanted(self.data, trial)
+        if found := profiles.held(self.data, asked):
+            return found
+        with _disk(self.folder), Journal(self.folder / runfolder.JOURNAL) as journal:
+            found = profiles.ensure(
+                self.data, asked, Store(store or self.folder / "store"), journal
+            )
+            self.report()
+        return found
 
     def report(self, path: Path | str | None = None) -> Path:
         """Write the HTML report, by default into the run folder; its path."""
@@ -199,6 +220,16 @@ def finish(run: Run, store: Store, journal: Journal | None = None) -> None:
     if decide:
         trial = next((t for t in data.trials if found and t.number == found.trial), None)
         deploy.ship(trial, found, store, run.folder / deploy.BEST)
+    if journal is not None and run.why not in ("interrupted", "failed"):
+        _profile(run, store, journal)
+
+
+def _profile(run: Run, store: Store, journal: Journal) -> None:
+    """Profile the answer and its baseline in what is left of the time, and show them."""
+    data = run.data
+    with suppress(KeyboardInterrupt):  # everything else is there
+        if profiles.complete(data, store, journal, lambda: profiles.left_s(data)):
+            run.report()
 
 
 def _held(session: Session, journal: Journal, earlier: RunData) -> None:

@@ -14,6 +14,7 @@ VERBS = {
     "validate": "Check a space file and say what it holds, without running it.",
     "pick": "Choose a configuration of a run under an SLO.",
     "report": "Write a run's HTML report again.",
+    "profile": "Say where the time of a request goes, by operator.",
     "doctor": "Say what this machine and this installation can do.",
     "gc": "Shrink a run's artifact store.",
     "schema": "Print the JSON schema of the space file.",

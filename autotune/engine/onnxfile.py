@@ -45,9 +45,9 @@ def fitted(path: Path, found: Parts, place: str) -> Parts:
     Raises:
         TaskError: ONNX Runtime cannot open the model, its batch is fixed, or the names differ.
     """
-    inputs = _inputs(path)
+    places = _batched(path)
     names = list(next(iter(found.values()))[0])
-    wanted = [place.name for place in inputs]
+    wanted = [given.name for given in places]
     if names == [INPUT] and len(wanted) == 1:
         return {part: ({wanted[0]: x[INPUT]}, y) for part, (x, y) in found.items()}
     if set(names) != set(wanted):
@@ -59,7 +59,12 @@ def fitted(path: Path, found: Parts, place: str) -> Parts:
     return found
 
 
-def _inputs(path: Path) -> list[Any]:
+def inputs(path: Path) -> list[Any]:
+    """The model's inputs as ONNX Runtime tells them: ``name``, ``type``, ``shape``.
+
+    Raises:
+        TaskError: ONNX Runtime cannot open the model.
+    """
     import onnxruntime as ort
 
     try:
@@ -71,8 +76,13 @@ def _inputs(path: Path) -> list[Any]:
             place=str(path),
             remedy="export it again; onnx.checker.check_model tells what is wrong with a file",
         ) from error
-    inputs: list[Any] = list(session.get_inputs())
-    for given in inputs:
+    return list(session.get_inputs())
+
+
+def _batched(path: Path) -> list[Any]:
+    """The inputs of a model whose batch is left open."""
+    found = inputs(path)
+    for given in found:
         if given.shape and isinstance(given.shape[0], int):
             raise TaskError(
                 f"the batch of input '{given.name}' is fixed at {given.shape[0]}: {given.shape}",
@@ -80,4 +90,4 @@ def _inputs(path: Path) -> list[Any]:
                 remedy="export it with a dynamic first axis: torch.onnx.export(..., "
                 f"dynamic_axes={{'{given.name}': {{0: 'batch'}}}})",
             )
-    return inputs
+    return found

@@ -8,6 +8,7 @@ from typing import Any
 
 from autotune.report.words import Measure, amount, difference, grouped, measures, number
 from autotune.runfolder import RunData, front
+from autotune.runfolder.profiles import baseline
 from autotune.trial import Estimate, Trial
 
 
@@ -62,21 +63,6 @@ def headline(run: RunData) -> Headline:
             checks=tuple(run.pick.get("checks") or ()),
         )
     return _picked(run, picked)
-
-
-def baseline(run: RunData, trial: Trial) -> Trial | None:
-    """The measured baseline of the same batch on the same target as ``trial``, if there is one."""
-    same = ("batch", "target")
-    return next(
-        (
-            t
-            for t in run.trials
-            if t.origin == "baseline"
-            and t.measurement is not None
-            and all(t.configuration.get(k) == trial.configuration.get(k) for k in same)
-        ),
-        None,
-    )
 
 
 def _picked(run: RunData, trial: Trial) -> Headline:

@@ -15,7 +15,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from autotune.report import account, compression
+from autotune.report import account, compression, profile
 from autotune.report.headline import headline
 from autotune.report.payload import payload
 from autotune.report.words import change, duration, number, shift
@@ -23,7 +23,7 @@ from autotune.runfolder import RunData
 from autotune.runfolder.tables import answer
 from autotune.version import __version__
 
-_SCRIPTS = ("pick.js", "format.js", "charts.js", "table.js", "main.js")
+_SCRIPTS = ("pick.js", "format.js", "charts.js", "profile.js", "table.js", "main.js")
 
 
 def render(run: RunData) -> str:
@@ -48,6 +48,8 @@ def _context(run: RunData) -> Mapping[str, Any]:
         "effects": compression.effects(run),
         "judge": compression.metric(run),
         "alone": compression.alone(run),
+        "profiles": profile.sides(run),
+        "unprofiled": profile.missing(run),
         "stages": account.stage_times(run),
         "totals": account.totals(run),
         "machine": account.machine(run),

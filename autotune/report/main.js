@@ -192,6 +192,7 @@ async function main() {
     if (!ready || !canDraw) return Promise.resolve();
     const jobs = [drawFlat(run, state, "latency", state.latency, state.metric)];
     if (hasCost) jobs.push(drawFlat(run, state, "cost", "cost_usd_per_million", state.metric), drawSpace(run, state, "space", [state.latency, "cost_usd_per_million", state.metric]));
+    if (run.profile) jobs.push(drawProfile(run));
     return Promise.all(jobs);
   };
   const select = (n) => {
@@ -236,7 +237,7 @@ async function main() {
     await unpack();
     ready = true;
     await draw();
-    const drawn = hasCost ? ["latency", "cost", "space"] : ["latency"];
+    const drawn = [...(hasCost ? ["latency", "cost", "space"] : ["latency"]), ...(run.profile ? ["profile"] : [])];
     for (const id of drawn) {
       document.getElementById(id).on("plotly_click", (event) => { const n = event.points[0].customdata; if (n !== undefined) select(n); });
     }

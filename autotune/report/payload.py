@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from autotune.report import profile
 from autotune.report.words import Measure, measures
 from autotune.runfolder import RunData, front
 from autotune.runfolder.tables import UNFINISHED, knobs
@@ -24,6 +25,7 @@ def payload(run: RunData) -> dict[str, Any]:
         "limits": _limits(slo, run),
         "objective": _objective(slo, run, found),
         "pick": (run.pick or {}).get("trial"),
+        "profile": profile.chart(profile.sides(run)),
         "trials": [_trial(trial, trial.number in best) for trial in run.trials],
     }
 

@@ -14,6 +14,7 @@ from autotune.search import account
 from autotune.search.confirm import Bench, confirm, reserve_s
 from autotune.search.effort import effort
 from autotune.search.pipeline import Pipeline
+from autotune.search.profiles import reserve_s as profiles_s
 from autotune.search.propose import Proposal, Proposer
 from autotune.search.starts import baselines, experts
 from autotune.space import Configuration
@@ -249,7 +250,7 @@ class Driver:
 
     def _time_left(self) -> float:
         limit = self._spec.budget.seconds
-        kept_back = FINISH_S + reserve_s(limit)
+        kept_back = FINISH_S + reserve_s(limit) + profiles_s(limit)
         return float("inf") if limit is None else limit - kept_back - self._elapsed_s()
 
     def _state(self) -> State:
