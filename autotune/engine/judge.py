@@ -73,12 +73,12 @@ def _predict(run: Any, x: Mapping[str, arrays.Array], batch: int) -> Floats:
 def _really(precision: str, facts: Mapping[str, Any], kept: int) -> None:
     """Refuse a runtime that fell back from the precision asked for in all but ``kept`` layers."""
     kernels = facts["kernels"]
-    heavy = sum(kernels.values()) - kept
-    if precision != "fp32" and 2 * kernels.get(precision, 0) < heavy:
-        ran = ", ".join(f"{n} {word}" for word, n in kernels.items() if n)
+    heavy = max(0, sum(kernels.values()) - kept)
+    if precision != "fp32" and 2 * kernels.get(precision, 0) <= heavy:
+        ran = ", ".join(f"{n} {word}" for word, n in kernels.items() if n) or "none of them at all"
         raise StageError(
             f"asked for {precision}, but of the convolutions and matrix products that the "
-            f"runtime executes most are not: {ran}"
+            f"runtime executes no more than half are: {ran}"
         )
 
 

@@ -47,7 +47,11 @@ ATOMS = {
 """What is paired, by family; two of one family exclude each other."""
 INCOMPATIBLE = {
     ("student.factory", "prune.head"): "nothing in it has heads",
-    ("student.factory", "backend.openvino-int4_weights"): "most of its products are convolutions",
+    **{
+        ("student.factory", f"backend.{name}"): "half of its products or more are convolutions"
+        for name in ATOMS["backend"]
+        if name.endswith(("_dynamic", "_weights"))
+    },
 }
 """Pairs of which a stage must refuse to work, and why."""
 
