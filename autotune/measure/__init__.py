@@ -1,6 +1,11 @@
-"""The clock and the statistics behind every number."""
+"""The clock and the statistics behind every number.
+
+Usable alone (docs/measuring.md): ``latency`` times any callable, ``table`` shows what it found,
+``compare`` times two in turn.
+"""
 
 from autotune.measure.accuracy import mcnemar, paired_difference, resolution_words, wilson
+from autotune.measure.alone import Latencies, latency, table
 from autotune.measure.check import tolerance, verify
 from autotune.measure.compare import Comparison, compare
 from autotune.measure.cost import cost_estimate, cost_usd_per_million
@@ -11,6 +16,7 @@ from autotune.measure.statistics import block_bootstrap, latency_columns, quanti
 
 __all__ = [
     "Comparison",
+    "Latencies",
     "LoopSettings",
     "Timing",
     "Watch",
@@ -18,6 +24,7 @@ __all__ = [
     "compare",
     "cost_estimate",
     "cost_usd_per_million",
+    "latency",
     "latency_columns",
     "mcnemar",
     "paired_difference",
@@ -26,6 +33,7 @@ __all__ = [
     "reset_peak",
     "resolution_words",
     "rss_bytes",
+    "table",
     "time_calls",
     "tolerance",
     "upper_bound",

@@ -24,6 +24,7 @@ from autotune.measure.blocks import (
     usable,
     watched,
 )
+from autotune.measure.clock import fine_enough
 from autotune.measure.reference import Watch
 
 AGREEMENT = 0.02
@@ -123,10 +124,13 @@ def time_calls(call: Call, *, settings: LoopSettings, watch: Watch | None = None
             rotates 16 distinct inputs or more.
         settings: When to stop.
         watch: Tells disturbed blocks, which are taken again; None: no block is looked at.
+
+    Raises:
+        MachineError: The clock is too coarse.
     """
     with collector_off():
         begin = time.perf_counter_ns()
-        overhead = clock_overhead_ns()
+        overhead = fine_enough(clock_overhead_ns())
         first = int(take(call, 0, 1, 1, 0)[0])
         lost, done = _race(call, settings, watch)
         typical, more, stable = (1.0, 0, False) if lost else _warm_up(call, 1 + done, settings)
