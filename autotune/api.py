@@ -104,10 +104,16 @@ class Run:
         with _disk(self.folder), Journal(self.folder / runfolder.JOURNAL):
             return Store(store or self.folder / "store").collect(limit_bytes, _needed(self.data))
 
-    def profile(self, trial: int | None = None, store: Path | None = None) -> dict[int, Profile]:
+    def profile(
+        self,
+        trial: int | None = None,
+        store: Path | None = None,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> dict[int, Profile]:
         """Where a request's time goes, by trial: of this one, or of the pick; and its baseline's.
 
         Taken where the run holds none yet, on this machine; the report shows it from then on.
+        ``tell`` is told who is waited for where another run measures.
 
         Raises:
             UserError: There is no such trial, it cannot be profiled here, or the run is under way.
@@ -117,9 +123,8 @@ class Run:
         if found := profiles.held(self.data, asked):
             return found
         with _disk(self.folder), Journal(self.folder / runfolder.JOURNAL) as journal:
-            found = profiles.ensure(
-                self.data, asked, Store(store or self.folder / "store"), journal
-            )
+            place = Store(store or self.folder / "store")
+            found = profiles.ensure(self.data, asked, place, journal, tell)
             self.report()
         return found
 
@@ -149,6 +154,7 @@ def run(
     address: str | None = None,
     fork: bool = False,
     overrides: Mapping[str, object] | None = None,
+    profile: bool = True,
     opening: Callable[[Opening], None] = lambda _: None,
     observe: Observer = lambda _: None,
 ) -> Run:
@@ -162,6 +168,8 @@ def run(
         fork: Where the folder holds a run of another spec, start a new run beside it that shares
             its artifacts.
         overrides: Dotted keys that replace what the file says: ``{"budget.trials": 8}``.
+        profile: Whether to say in the end where the time of the pick and of its baseline goes, if
+            the time budget has a few seconds left for it.
         opening: Told what is ahead, once.
         observe: Told how it goes, about twice a second.
 
@@ -186,7 +194,7 @@ def run(
                 if not sessions.complete(spec, earlier):
                     wanted = Session(spec, folder, root, address, opening, observe)
                     _held(wanted, journal, earlier)
-                finish(Run(folder), Store(root), journal)
+                finish(Run(folder), Store(root), journal, profile=profile)
         finally:
             LOG.reset(token)
     return Run(folder)
@@ -210,7 +218,9 @@ def check(spec: Spec) -> Opening:
         return sessions.ahead(spec, Path("runs") / spec.name, subject, facts, 0)
 
 
-def finish(run: Run, store: Store, journal: Journal | None = None) -> None:
+def finish(
+    run: Run, store: Store, journal: Journal | None = None, *, profile: bool = False
+) -> None:
     """Write what is derived from the journal: the pick, the tables, the report, ``best/``."""
     data = run.data
     decide = bool(data.trials) and journal is not None
@@ -220,7 +230,7 @@ def finish(run: Run, store: Store, journal: Journal | None = None) -> None:
     if decide:
         trial = next((t for t in data.trials if found and t.number == found.trial), None)
         deploy.ship(trial, found, store, run.folder / deploy.BEST)
-    if journal is not None and run.why not in ("interrupted", "failed"):
+    if journal is not None and profile and run.why not in ("interrupted", "failed"):
         _profile(run, store, journal)
 
 

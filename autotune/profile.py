@@ -44,12 +44,15 @@ class Profile:
         requests: How many requests the times are the mean of.
         bare_ms: p50 of such requests without the profiler, in the same process just before; None
             where they were not timed.
+        waited: The share of the profiler's time that the process waited for a core in; None where
+            nothing tells it.
     """
 
     rows: tuple[Operation, ...]
     wall_ms: float
     requests: int
     bare_ms: float | None = None
+    waited: float | None = None
 
     @property
     def total_ms(self) -> float:

@@ -51,6 +51,11 @@ def command(
     return 0
 
 
+def _waiting(whom: str) -> None:
+    if whom:
+        click.echo(whom, err=True)
+
+
 def _only(of: str, **given: Any) -> None:
     """Refuse an option that says nothing of what is profiled."""
     wrong = [f"--{name}" for name, value in given.items() if value is not None]
@@ -73,7 +78,7 @@ def _run(folder: Path, number: int | None, store: Path | None) -> list[tuple[Any
     from autotune.report.profile import measured, sentences, title
 
     run = Run(folder)
-    found = run.profile(number, store)
+    found = run.profile(number, store, _waiting)
     data = run.data
     trials = {trial.number: trial for trial in data.trials}
     parts = []
@@ -89,7 +94,7 @@ def _model(path: Path, batch: int, threads: int, sizes: dict[str, int]) -> tuple
     from autotune.engine import profiling_onnx
     from autotune.report.profile import sentences
 
-    profile, inputs = profiling_onnx.profile(path, batch, threads, sizes)
+    profile, inputs = profiling_onnx.profile(path, batch, threads, sizes, _waiting)
     knobs = {"backend": profiling_onnx.BACKEND, "batch": batch, "threads": threads}
     told = (f"Random inputs: {'; '.join(inputs)}.", *sentences(profile))
     return {"title": str(path), "configuration": knobs, "told": told}, profile

@@ -18,6 +18,7 @@ from autotune.cli.options import overrides, spec_options
 @click.option("--address", help="An existing Ray cluster ('auto', 'ray://...', 'host:port').")
 @click.option("--fork", is_flag=True, help="If OUT holds a run of another spec, start one beside.")
 @click.option("--dry-run", is_flag=True, help="Check, print the space and an estimate, stop.")
+@click.option("--no-profile", is_flag=True, help="Do not profile the pick in the end.")
 @click.option("--quiet", is_flag=True, help="Print the result alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @spec_options
@@ -28,6 +29,7 @@ def command(
     address: str | None,
     fork: bool,
     dry_run: bool,
+    no_profile: bool,
     quiet: bool,
     as_json: bool,
     **given: Any,
@@ -53,6 +55,7 @@ def command(
             store=store,
             address=address,
             fork=fork,
+            profile=not no_profile,
             opening=lambda o: None if silent else show.opening(o),
             observe=progress,
         )

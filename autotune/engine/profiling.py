@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,11 @@ from autotune.target import Target
 CHILD = "autotune.engine.profiling_child"
 FILE = "profile.json"
 TIMEOUT_S = 300.0
+Tell = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,12 @@ def stage(work: Work, target: Target) -> Stage:
     )
 
 
-def take(work: Work, target: Target, store: Store, timeout_s: float = TIMEOUT_S) -> Profile:
+def take(
+    work: Work, target: Target, store: Store, timeout_s: float = TIMEOUT_S, tell: Tell = _silent
+) -> Profile:
     """The profile of a stored artifact: found in the store, or taken and kept there.
+
+    ``tell`` is told who a lane is waited for, and "" when that is over.
 
     Raises:
         UserError: The backend has no profiler.
@@ -75,7 +84,7 @@ def take(work: Work, target: Target, store: Store, timeout_s: float = TIMEOUT_S)
             artifact, data = _stored(work.artifact, store), _stored(work.data, store)
             with store.writing(key) as out:
                 began = time.perf_counter()
-                profile = look(work, artifact, data, target, out, timeout_s)
+                profile = look(work, (artifact, data), target, out, timeout_s, tell)
                 (out / FILE).write_text(json.dumps(profile.record()))
                 seconds = time.perf_counter() - began
                 found = store.commit(key, out, stage="profile", seconds=seconds, facts={})
@@ -83,9 +92,16 @@ def take(work: Work, target: Target, store: Store, timeout_s: float = TIMEOUT_S)
 
 
 def look(
-    work: Work, artifact: Path, data: Path, target: Target, folder: Path, timeout_s: float
+    work: Work,
+    places: tuple[Path, Path],
+    target: Target,
+    folder: Path,
+    timeout_s: float = TIMEOUT_S,
+    tell: Tell = _silent,
 ) -> Profile:
     """Profile an artifact in a process of its own, on a lane of its own; ``folder`` is for it.
+
+    ``places`` are the folders of the artifact and of the data; ``tell`` as for ``take``.
 
     Raises:
         UserError: The backend has no profiler.
@@ -94,11 +110,11 @@ def look(
     """
     if not hasattr(plugins.load("backends", work.backend), "profile"):
         raise UserError(f"backend '{work.backend}' has no profiler that autotune can read")
-    with free_lane(target) as cores:
+    with free_lane(target, tell) as cores:
         request: dict[str, Any] = {
             **asdict(work),
-            "artifact": str(artifact),
-            "data": str(data),
+            "artifact": str(places[0]),
+            "data": str(places[1]),
             "cores": cores,
         }
         return Profile.from_record(lane.ask(CHILD, request, folder, timeout_s))

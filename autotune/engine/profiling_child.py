@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,7 @@ def main(path: str) -> None:
 
 def _profile(request: Mapping[str, Any]) -> Profile:
     from autotune import plugins
+    from autotune.measure import reference
 
     backend: Any = plugins.load("backends", request["backend"])
     batch, threads = int(request["batch"]), int(request["threads"])
@@ -51,8 +53,12 @@ def _profile(request: Mapping[str, Any]) -> Profile:
     with backend.open(*opened) as session:
         bare_ms = _bare_ms(session.run, inputs)
     count = max(FEWEST, min(MOST, round(PART_S * 1e3 / bare_ms)))
-    profile: Profile = backend.profile(*opened, [inputs[i % len(inputs)] for i in range(count)])
-    return replace(profile, bare_ms=bare_ms)
+    requests = [inputs[i % len(inputs)] for i in range(count)]
+    before, began = reference.waited_ns(), time.perf_counter_ns()
+    profile: Profile = backend.profile(*opened, requests)
+    waited, took = reference.waited_ns(), time.perf_counter_ns() - began
+    share = None if before is None or waited is None else max(0, waited - before) / took
+    return replace(profile, bare_ms=bare_ms, waited=share)
 
 
 def _inputs(data: Path, batch: int, *, whole: bool) -> list[Arrays]:

@@ -34,7 +34,11 @@ _KINDS = {
 
 
 def profile(
-    path: Path, batch: int, threads: int, sizes: Mapping[str, int]
+    path: Path,
+    batch: int,
+    threads: int,
+    sizes: Mapping[str, int],
+    tell: profiling.Tell = lambda _: None,
 ) -> tuple[Profile, tuple[str, ...]]:
     """Profile a model on random inputs; its profile, and a line on each input.
 
@@ -43,6 +47,7 @@ def profile(
         batch: The size of a first axis that the model leaves open.
         threads: For a request.
         sizes: Of other axes that it leaves open, by their names; 1 where nothing is said.
+        tell: Is told who a lane is waited for, and "" when that is over.
 
     Raises:
         TaskError: ONNX Runtime cannot open it, cannot run it on such inputs, or an input is of a
@@ -58,7 +63,7 @@ def profile(
         write_source(ModelSource(onnx=str(path)), folder)
         arrays.write(folder, {"test": (found, None)})
         try:
-            taken = profiling.look(work, folder, folder, target, folder, profiling.TIMEOUT_S)
+            taken = profiling.look(work, (folder, folder), target, folder, tell=tell)
         except StageError as error:
             raise TaskError(
                 f"it cannot be profiled on {'; '.join(_told(found))}: {error}",

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autotune.measure.reference import WAITED
 from autotune.profile import Operation, Profile
 from autotune.report.words import number
 from autotune.runfolder import RunData
@@ -121,6 +122,11 @@ def sentences(profile: Profile, measured_ms: float | None = None) -> tuple[str, 
                 f"That is {_percent(abs(bare / measured_ms - 1))} {faster} than when the trial was "
                 "measured, so read the shares and not the milliseconds."
             )
+    if (profile.waited or 0.0) > WAITED:
+        told.append(
+            "Something else ran beside the profiler: for "
+            f"{_percent(profile.waited or 0.0)} of its time the process waited for a core."
+        )
     return tuple(told)
 
 
@@ -140,7 +146,7 @@ def title(run: RunData, trial: Trial) -> str:
     picked = (answer(run) or {}).get("trial")
     if trial.number == picked:
         return "The pick"
-    return "The fastest of the front" if trial in compared(run) else "Trial"
+    return "The fastest of the front" if trial in compared(run) else "Asked for"
 
 
 def family(operator: str) -> str:

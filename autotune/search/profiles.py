@@ -84,9 +84,15 @@ def held(run: RunData, trials: Sequence[Trial]) -> dict[int, Profile]:
 
 
 def ensure(
-    run: RunData, trials: Sequence[Trial], store: Store, journal: Journal
+    run: RunData,
+    trials: Sequence[Trial],
+    store: Store,
+    journal: Journal,
+    tell: Callable[[str], None],
 ) -> dict[int, Profile]:
     """The profiles of these trials, by number: those that the run holds, the others taken now.
+
+    ``tell`` is told who a lane is waited for, and "" when that is over.
 
     Raises:
         UserError: As ``take``; or profiling failed, and why.
@@ -95,7 +101,7 @@ def ensure(
     for trial in trials:
         if trial.number not in found:
             try:
-                found[trial.number] = take(run, trial, store)
+                found[trial.number] = take(run, trial, store, tell=tell)
             except StageError as error:
                 raise UserError(str(error), place=f"trial {trial.number}") from error
             _write(journal, trial, {"profile": found[trial.number].record()})
@@ -107,7 +113,11 @@ def _write(journal: Journal, trial: Trial, told: Mapping[str, Any]) -> None:
 
 
 def take(
-    run: RunData, trial: Trial, store: Store, timeout_s: float = profiling.TIMEOUT_S
+    run: RunData,
+    trial: Trial,
+    store: Store,
+    timeout_s: float = profiling.TIMEOUT_S,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Profile:
     """The profile of a completed trial, on this machine.
 
@@ -132,7 +142,7 @@ def take(
         artifact=str(trial.measurement.facts["artifact"]),
         data=str(opened[-1]["artifacts"][1]),
     )
-    return profiling.take(work, _target(run, trial), store, timeout_s)
+    return profiling.take(work, _target(run, trial), store, timeout_s, tell)
 
 
 def _target(run: RunData, trial: Trial) -> Target:
