@@ -34,6 +34,14 @@ def parameters(model: ModelSource) -> Mapping[str, tuple[Parameter, ...]]:
     return {
         "student": _student(model),
         "distill": (
+            Parameter(
+                "start",
+                str,
+                "fresh",
+                choices=("fresh", "given"),
+                help="what it learns from: first weights of its own, or the given model's, by name "
+                "where shapes agree",
+            ),
             *teaching.TEACHER,
             Parameter("epochs", int, 10, low=1, help="passes over the training data"),
             teaching.LR,
@@ -95,7 +103,7 @@ def _name(model: ModelSource) -> str:
 
 def _factories(model: ModelSource) -> tuple[str, ...]:
     """What the task file offers as a factory; empty, which is any word, where there is no file."""
-    found = usercode.callables(Path(model.factory.file)) if model.factory else ()
+    found = usercode.factories(Path(model.factory.file)) if model.factory else ()
     return tuple(dict.fromkeys((_name(model), *found))) if found else ()
 
 
@@ -142,15 +150,17 @@ def measures(settings: Settings) -> bool:
 def apply(
     network: nn.Module, settings: Settings, context: TechniqueContext
 ) -> tuple[nn.Module, Blueprint]:
-    """A fresh student, trained from its seeded initialisation (Hinton et al. 2015).
+    """A student, trained from its seeded initialisation or the given weights (Hinton et al. 2015).
 
     Raises:
-        StageError: It cannot stand in for the network, the training diverged, or there is nothing
-            to give a hint of.
+        StageError: It cannot stand in for the network, has nothing to begin with, the training
+            diverged, or there is nothing to give a hint of.
     """
-    from autotune.training import loop, losses
+    from autotune.training import loop, losses, students
 
     student, blueprint = structure(network, settings, context)
+    if settings["distill.start"] == "given":
+        students.inherit(student, network)
     teach = teaching.loss("distill", settings)
     recipe = teaching.recipe("distill", settings, keep_zeros=False)
     weight = float(settings["distill.hint"])

@@ -49,6 +49,27 @@ def fresh(
     return student
 
 
+def inherit(student: nn.Module, given: nn.Module) -> None:
+    """Let the student begin with the given model's weights, by name, where the shapes agree.
+
+    So a student of fewer layers begins with the first ones of its teacher (Sanh et al. 2019).
+
+    Raises:
+        StageError: No weight of the student has a namesake of its shape.
+    """
+    theirs = given.state_dict()
+    own = student.state_dict()
+    shared = {
+        n: theirs[n] for n, value in own.items() if n in theirs and theirs[n].shape == value.shape
+    }
+    if not shared.keys() & dict(student.named_parameters()).keys():
+        raise StageError(
+            "distill.start is 'given', and no weight of the student has the name and the shape of "
+            "one of the given model's"
+        )
+    student.load_state_dict({**own, **shared})
+
+
 def initialise(network: nn.Module) -> None:
     """Give every layer that has ``reset_parameters`` its first weights, for its size as it is."""
     for module in network.modules():

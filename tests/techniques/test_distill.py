@@ -109,6 +109,23 @@ def unexplained(network, context):
     return float(np.mean((read @ best - wanted) ** 2))
 
 
+def test_a_student_may_begin_with_the_given_weights_that_fit(model, context):
+    given = networks.given(model).state_dict()
+    hardly = {"distill__epochs": 1, "distill__lr": 1e-7}
+    fresh = applied(model, context, **hardly).state_dict()
+    begun = applied(model, context, distill__start="given", **hardly).state_dict()
+    assert begun["body.0.weight"].shape != given["body.0.weight"].shape
+    for name in ("body.2.bias", "head.weight", "head.bias"):
+        assert torch.allclose(begun[name], given[name], atol=1e-4)
+        assert not torch.allclose(fresh[name], given[name], atol=1e-4)
+    assert torch.allclose(begun["body.0.weight"], fresh["body.0.weight"], atol=1e-4)
+
+
+def test_given_weights_that_fit_nowhere_are_refused(model, context):
+    with pytest.raises(StageError, match="no weight of the student has the name and the shape"):
+        applied(model, context, distill__start="given", student__factory="small")
+
+
 def test_a_hint_pulls_the_students_representation_towards_the_teachers(model, context):
     fresh = unexplained(
         distill.structure(networks.given(model), settings(model), context)[0], context
