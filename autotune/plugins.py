@@ -47,11 +47,20 @@ def load(kind: Kind, name: str) -> Backend | Technique | Sampler | Metric:
 
 
 def version(distribution: str) -> str:
-    """``name==version`` of an installed distribution, ``name==absent`` of one that is not."""
-    try:
-        return f"{distribution}=={importlib.metadata.version(distribution)}"
-    except importlib.metadata.PackageNotFoundError:
-        return f"{distribution}==absent"
+    """``name==version`` of an installed distribution, ``name==absent`` of one that is not.
+
+    The same library under another name is told by that name.
+    """
+    for name in (distribution, *_ALSO.get(distribution, ())):
+        try:
+            return f"{name}=={importlib.metadata.version(name)}"
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return f"{distribution}==absent"
+
+
+_ALSO = {"onnxruntime": ("onnxruntime-gpu",)}
+"""Distributions that bring the same module."""
 
 
 def _points(kind: Kind) -> tuple[importlib.metadata.EntryPoint, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,32 @@ class Target:
     price_per_hour: float | None
     machine: Machine
     gpu: Gpu | None = None
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Target:
+        """What ``dataclasses.asdict`` made of one, also after a way through JSON."""
+        machine = {**record["machine"]}
+        for name in ("flags", "cores"):
+            machine[name] = tuple(machine[name])
+        gpu = record.get("gpu")
+        parts = {"machine": Machine(**machine), "gpu": Gpu(**gpu) if gpu else None}
+        return cls(**{**record, **parts})
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """The word by which a space tells targets with a GPU from those without."""
+        return "cpu" if self.gpu is None else "cuda"
+
+    @property
+    def words(self) -> dict[str, int | str]:
+        """What stages and sessions must know of the GPU; nothing where models run on the cores."""
+        if self.gpu is None:
+            return {}
+        return {
+            "gpu.index": self.gpu.index,
+            "gpu.name": self.gpu.name,
+            "gpu.capability": self.gpu.capability,
+        }
 
     @property
     def resource(self) -> str:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU, or on an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from autotune.artifact import Stage
 from autotune.contracts import Parameter, Rejection
-from autotune.conversion import dynamic, export, fuse, onnxruntime_profile, qdq, simplify, weights
+from autotune.conversion import (
+    dynamic,
+    export,
+    fuse,
+    onnxruntime_cuda,
+    onnxruntime_profile,
+    qdq,
+    simplify,
+    weights,
+)
 from autotune.measure import spans
 from autotune.profile import Profile
 from autotune.space import AllOf, Is, Not, Settings
@@ -145,11 +154,14 @@ def parameters() -> tuple[Parameter, ...]:
             help="how products with packed weights compute; int8 rounds activations in groups",
             when=Is("precision", tuple(_WEIGHTS)),
         ),
+        *onnxruntime_cuda.PARAMETERS,
     )
 
 
 def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection | None:
     precision = settings["precision"]
+    if target.gpu is not None:
+        return onnxruntime_cuda.reject(settings, target.gpu)
     if precision in ("bf16", "fp16"):
         return Rejection(
             "not yet upstream", f"onnxruntime has no {precision} kernels for convolutions on CPUs"
@@ -172,6 +184,8 @@ def stages(settings: Settings, model: Stage, data: Stage) -> Stage:
         onnx = fuse.stage(onnx)  # before simplifying, which hides what it looks for
     if settings.get("onnxruntime.simplify", False):
         onnx = simplify.stage(onnx)
+    if "gpu.index" in settings:
+        return onnxruntime_cuda.stage(onnx, settings)
     if precision == "int8":
         return qdq.stage(onnx, data, settings, str(settings.get("onnxruntime.operators", "all")))
     if precision == "int8_dynamic":
@@ -186,9 +200,8 @@ def stages(settings: Settings, model: Stage, data: Stage) -> Stage:
 @contextmanager
 def open(  # noqa: A001 - the contract's word
     artifact: Path, settings: Settings, batch: int, threads: int
-) -> Iterator[_Session]:
-    output = export.prediction(artifact)
-    yield _Session(artifact / export.FILE, settings, batch, threads, output)
+) -> Iterator[_Session | onnxruntime_cuda.Session]:
+    yield _opened(artifact, settings, batch, threads)
 
 
 def profile(
@@ -196,8 +209,7 @@ def profile(
 ) -> Profile:
     precision = str(settings["precision"])
     with tempfile.TemporaryDirectory() as folder:
-        path, output = artifact / export.FILE, export.prediction(artifact)
-        session = _Session(path, settings, batch, threads, output, Path(folder) / "trace")
+        session = _opened(artifact, settings, batch, threads, Path(folder) / "trace")
         spans.walls_ms(session.run, requests[: spans.WARM_UP])
         walls = spans.walls_ms(session.run, requests)
         return onnxruntime_profile.profile(
@@ -210,6 +222,19 @@ def _kernel(operator: str, precision: str) -> str | None:
     if operator.startswith(_INTEGER):
         return "int8_dynamic" if precision == "int8_dynamic" else "int8"
     return precision if operator == "MatMulNBits" else None
+
+
+def _opened(
+    artifact: Path, settings: Settings, batch: int, threads: int, trace: Path | None = None
+) -> _Session | onnxruntime_cuda.Session:
+    path, output = artifact / export.FILE, export.prediction(artifact)
+    if "gpu.index" not in settings:
+        return _Session(path, settings, batch, threads, output, trace)
+
+    def make(providers: list[Any], trace: Path | None) -> Any:
+        return _session(path, settings, batch, threads, trace=trace, providers=providers)
+
+    return onnxruntime_cuda.Session(make, settings, threads, output, trace)
 
 
 class _Session:
@@ -258,6 +283,7 @@ def _session(
     threads: int,
     optimized: Path | None = None,
     trace: Path | None = None,
+    providers: Sequence[Any] = ("CPUExecutionProvider",),
 ) -> Any:
     import onnxruntime as ort
 
@@ -283,7 +309,7 @@ def _session(
     return ort.InferenceSession(
         str(path),
         options,
-        providers=["CPUExecutionProvider"],
+        providers=list(providers),
         disabled_optimizers=_disabled(settings) or None,
     )
 

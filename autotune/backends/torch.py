@@ -1,4 +1,4 @@
-"""PyTorch: eager, a traced and frozen graph, or compiled; INT8 through torchao."""
+"""PyTorch: eager, a traced and frozen graph, or compiled; INT8 through torchao; NVIDIA GPUs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autotune.artifact import Stage
 from autotune.contracts import Parameter, Rejection
-from autotune.conversion import torch_integers, torch_kernels, torch_profile
+from autotune.conversion import torch_cuda, torch_integers, torch_kernels, torch_profile
 from autotune.hardware import bf16_kernels
 from autotune.profile import Profile
 from autotune.space import Is, Settings
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from autotune.contracts import Arrays, Floats
 
-summary = "PyTorch on the CPU"
+summary = "PyTorch"
 libraries = ("torch",)
 _INTEGERS = ("int8", "int8_dynamic")
 
@@ -46,6 +46,7 @@ def parameters() -> tuple[Parameter, ...]:
             help="generate and compile C++ for the graph (torch.compile) at the first request",
             when=Is("torch.freeze", (False,)),
         ),
+        *torch_cuda.PARAMETERS,
     )
 
 
@@ -53,6 +54,8 @@ def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection 
     precision = str(settings["precision"])
     if not model.trainable:
         return Rejection("never", "an ONNX model does not run in PyTorch")
+    if target.gpu is not None:
+        return torch_cuda.reject(settings, target.gpu)
     if precision == "bf16" and not bf16_kernels(target.machine):
         return Rejection("not on this target", f"{target.machine.cpu} has no bf16 instructions")
     if settings.get("torch.compile", False) and not _compiler():
@@ -113,14 +116,17 @@ def stages(settings: Settings, model: Stage, data: Stage) -> Stage:
 @contextmanager
 def open(  # noqa: A001 - the contract's word
     artifact: Path, settings: Settings, batch: int, threads: int
-) -> Iterator[_Session]:
+) -> Iterator[_Session | torch_cuda.Session]:
     import torch
 
     from autotune.training import network as networks
 
     torch.set_num_threads(threads)
     network, _, source = networks.load(artifact)
-    yield _Session(network, artifact, settings, source.output)
+    if "gpu.index" in settings:
+        yield torch_cuda.Session(network, settings, threads, source.output)
+    else:
+        yield _Session(network, artifact, settings, source.output)
 
 
 def profile(

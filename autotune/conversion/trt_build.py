@@ -14,7 +14,7 @@ from typing import Any
 
 from autotune.artifact import Stage
 from autotune.contracts import StageContext
-from autotune.conversion import arrays, graphs, trt_floats, trt_integers, trt_layers, trt_library
+from autotune.conversion import arrays, graphs, narrow, trt_integers, trt_layers, trt_library
 from autotune.errors import StageError
 from autotune.plugins import version
 from autotune.space import Settings
@@ -101,8 +101,8 @@ def run(context: StageContext) -> Mapping[str, Any]:
     heavy = [node.name for node in model.graph.node if node.op_type in trt_layers.HEAVY]
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         model = trt_integers.signed(model)
-    if asked["floats"] in trt_floats.WORDS:
-        model = trt_floats.narrow(model, asked["floats"])
+    if asked["floats"] in narrow.WORDS:
+        model = narrow.floats(model, asked["floats"])
     samples = arrays.read(context.inputs[1], "test", limit=1)
     shapes = {name: tuple(array.shape[1:]) for name, array in samples.items()}
     plan, cache, layers = _build(model.SerializeToString(), shapes, asked)

@@ -18,7 +18,7 @@ from autotune.engine.execute import UNFINISHED
 from autotune.engine.progress import teller
 from autotune.errors import StageError
 from autotune.hardware import lane, machine
-from autotune.target import Machine, Target
+from autotune.target import Target
 from autotune.version import __version__
 
 SAMPLES = "samples.npy"
@@ -32,9 +32,8 @@ def latency(context: StageContext) -> Mapping[str, Any]:
     Raises:
         StageError: The process crashed, ran out of time, or found that it cannot measure.
     """
-    hint = dict(context.stage.hints["target"])
-    machine = Machine(**hint.pop("machine"))
-    with lane(Target(machine=machine, **hint), teller(context.scratch)) as cores:
+    target = Target.from_record(context.stage.hints["target"])
+    with lane(target, teller(context.scratch)) as cores:
         return measure(context, cores)
 
 

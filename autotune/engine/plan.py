@@ -75,7 +75,8 @@ def plan(
     backend = plugins.load("backends", str(configuration["backend"]))
 
     def measured(of: Stage) -> Stage:
-        artifact = backend.stages(configuration, of, subject.data)
+        artifact = backend.stages({**configuration, **target.words}, of, subject.data)
+        artifact = _alone(artifact, target)
         return _latency(configuration, artifact, subject, target, effort, scenario)
 
     shapes, proxy = structure(configuration, subject, _hardware(target)), None
@@ -83,6 +84,7 @@ def plan(
     if shapes is not None and not configuration.get("ptq.keep"):  # which hangs on the weights
         proxy = measured(shapes)
     accuracy = _accuracy(configuration, latency.inputs[0], model, subject, target)
+    accuracy = _alone(accuracy, target)
     timed = {"timeout_s": effort.timeout_s}
     return Plan(
         _all(model, timed),
@@ -97,6 +99,20 @@ def _all(stage: Stage, changes: Mapping[str, Any]) -> Stage:
     return replace(stage, inputs=tuple(_all(s, changes) for s in stage.inputs), **changes)
 
 
+def _alone(stage: Stage, target: Target) -> Stage:
+    """The same stages, where those that compute on the target's GPU hold its lane meanwhile.
+
+    To build an engine kernels are timed, and who else used the GPU would disturb a measurement.
+    """
+    if target.gpu is None:
+        return stage
+    inputs = tuple(_alone(one, target) for one in stage.inputs)
+    if stage.kind not in ("engine", "accuracy"):
+        return replace(stage, inputs=inputs)
+    hints = {**stage.hints, "target": asdict(target)}
+    return replace(stage, inputs=inputs, lane=target.name, hints=hints)
+
+
 def _accuracy(
     configuration: Configuration, artifact: Stage, model: Stage, subject: Subject, target: Target
 ) -> Stage:
@@ -106,7 +122,7 @@ def _accuracy(
         kind="accuracy",
         parameters={
             "backend": configuration["backend"],
-            "settings": runtime(configuration),
+            "settings": runtime(configuration, target),
             "metrics": dict(subject.metrics),
             "machine": _hardware(target),
             **_batch(configuration),
@@ -132,7 +148,7 @@ def _latency(
         kind="latency",
         parameters={
             "backend": configuration["backend"],
-            "settings": runtime(configuration),
+            "settings": runtime(configuration, target),
             "batch": configuration["batch"],
             "threads": configuration["threads"],
             "effort": {k: v for k, v in asdict(effort).items() if k != "timeout_s"},
@@ -172,10 +188,11 @@ def _reference(network: Stage, subject: Subject) -> Stage:
     )
 
 
-def runtime(configuration: Configuration) -> dict[str, Scalar]:
-    """What a session reads: the precision and the backend's own knobs."""
+def runtime(configuration: Configuration, target: Target | None = None) -> dict[str, Scalar]:
+    """What a session reads: the precision, the backend's own knobs, and the target's GPU."""
     prefix = f"{configuration['backend']}."
-    return {k: v for k, v in configuration.items() if k == "precision" or k.startswith(prefix)}
+    own = {k: v for k, v in configuration.items() if k == "precision" or k.startswith(prefix)}
+    return {**own, **(target.words if target else {})}
 
 
 def _target(configuration: Configuration, targets: Mapping[str, Target]) -> Target:
@@ -184,4 +201,5 @@ def _target(configuration: Configuration, targets: Mapping[str, Target]) -> Targ
 
 
 def _hardware(target: Target) -> dict[str, Any]:
-    return {"cpu": target.machine.cpu, "flags": list(target.machine.flags)}
+    told: dict[str, Any] = {"cpu": target.machine.cpu, "flags": list(target.machine.flags)}
+    return {**told, "driver": target.gpu.driver} if target.gpu else told

@@ -1,5 +1,6 @@
 """What is here, what it can do, its lanes, and in which state it is."""
 
+from autotune.hardware.gpus import Accelerators, accelerators
 from autotune.hardware.lanes import lane, pin
 from autotune.hardware.processor import (
     bf16_kernels,
@@ -11,7 +12,9 @@ from autotune.hardware.processor import (
 from autotune.hardware.state import Condition, condition, steal
 
 __all__ = [
+    "Accelerators",
     "Condition",
+    "accelerators",
     "bf16_kernels",
     "condition",
     "instruction_sets",

@@ -19,7 +19,7 @@ EXTRA = "pip install 'autotune[gpu]'"
 
 
 @dataclass(frozen=True)
-class Found:
+class Accelerators:
     """The GPUs of this machine.
 
     Attributes:
@@ -38,10 +38,12 @@ def driver() -> bool:
     return any(path.exists() for path in DRIVER)
 
 
-def find() -> Found:
+def accelerators() -> Accelerators:
     """Ask the driver which GPUs there are."""
     if find_spec("pynvml") is None:
-        return Found((), "the GPUs cannot be asked for: nvidia-ml-py is not installed", EXTRA)
+        return Accelerators(
+            (), "the GPUs cannot be asked for: nvidia-ml-py is not installed", EXTRA
+        )
     import pynvml
 
     try:
@@ -50,13 +52,13 @@ def find() -> Found:
             count = int(nvml.nvmlDeviceGetCount())
             gpus = tuple(_gpu(nvml, index, version) for index in range(count))
     except pynvml.NVMLError as error:
-        return Found((), *_words(error))
+        return Accelerators((), *_words(error))
     if not gpus:
-        return Found((), "the NVIDIA driver finds no GPU", "see what nvidia-smi says")
+        return Accelerators((), "the NVIDIA driver finds no GPU", "see what nvidia-smi says")
     if int(version.partition(".")[0]) < LEAST_DRIVER:
         remedy = f"install driver {LEAST_DRIVER} or newer, which brings CUDA 12"
-        return Found((), f"the NVIDIA driver {version} is too old", remedy)
-    return Found(gpus)
+        return Accelerators((), f"the NVIDIA driver {version} is too old", remedy)
+    return Accelerators(gpus)
 
 
 def used_bytes(index: int) -> int:

@@ -14,7 +14,7 @@ from autotune.spec import Spec
 from autotune.spec.core import BATCHER, SERVER
 from autotune.target import Target
 
-_OURS = ("target", "batch", "threads", "precision", "backend")
+_OURS = ("target", "device", "batch", "threads", "precision", "backend")
 
 
 def baselines(spec: Spec) -> tuple[Configuration, ...]:
@@ -109,9 +109,6 @@ def _baseline(spec: Spec, target: Target, batch: Scalar) -> Configuration:
     backend = _native(spec)
     techniques = [k for k in spec.space.knobs if k.name.split(".")[0] not in (*_OURS, *SHARED)]
     values: dict[str, Scalar] = {
-        **{
-            f"{backend}.{p.name}": p.default for p in plugins.load("backends", backend).parameters()
-        },
         "precision": "fp32",
         "backend": backend,
         "batch": batch,
@@ -119,6 +116,11 @@ def _baseline(spec: Spec, target: Target, batch: Scalar) -> Configuration:
     }
     if len(spec.targets) > 1:
         values["target"] = target.name
+    if any(one.gpu is not None for one in spec.targets):
+        values["device"] = target.device
+    for parameter in plugins.load("backends", backend).parameters():
+        if parameter.when.holds(values):
+            values[f"{backend}.{parameter.name}"] = parameter.default
     for knob in techniques:
         if knob.when.holds(values):
             values[knob.name] = _untouched(spec, knob)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from autotune.contracts import PRECISIONS, SHARED, Parameter
 from autotune.scenario import MAX_BATCH, Kind
-from autotune.space import Is, Not
+from autotune.space import Choice, Is, Knob, Not
 from autotune.spec.marks import Document
 from autotune.target import Target
 
 SECTION = "space"
 SERVER = "server"
+DEVICE = "device"
+"""What a target runs models on, cpu or cuda: a knob where a target has a GPU; targets decide it."""
 CORE = ("batch", "threads", "precision", "backend", SERVER, *SHARED)
 
 BATCHER = (
@@ -41,6 +43,16 @@ def core_parameters(
             "backend", str, backends[0], choices=backends, help="the runtime that executes it"
         ),
     )
+
+
+def places(targets: tuple[Target, ...]) -> list[Knob]:
+    """The knobs of where it runs: the target of several, and its device where one has a GPU."""
+    knobs: list[Knob] = []
+    if len(targets) > 1:
+        knobs.append(Knob("target", Choice(tuple(target.name for target in targets))))
+    if any(target.gpu is not None for target in targets):
+        knobs.append(Knob(DEVICE, Choice(tuple(dict.fromkeys(t.device for t in targets)))))
+    return knobs
 
 
 def fitting(document: Document, kind: Kind) -> None:

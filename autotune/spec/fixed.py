@@ -10,7 +10,7 @@ from typing import Any
 from autotune import plugins
 from autotune import slo as slos
 from autotune.errors import SpecError
-from autotune.hardware import machine, usual_lane
+from autotune.hardware import accelerators, machine, usual_lane
 from autotune.slo import QUANTITIES, SLO, Direction
 from autotune.spec import refs
 from autotune.spec.marks import Document
@@ -18,7 +18,7 @@ from autotune.spec.model import UNLIMITED, File, MetricSection, TargetSection
 from autotune.spec.scenario import OBJECTIVES
 from autotune.spec.values import Budget, MetricRef
 from autotune.spec.words import unknown
-from autotune.target import Target
+from autotune.target import Gpu, Target
 from autotune.task import ModelSource
 
 PRESETS: Mapping[str, tuple[int, float]] = {
@@ -193,7 +193,30 @@ def _target(name: str, section: TargetSection, document: Document) -> Target:
             f"the lanes ask for {asked} cores and this machine has {cores}",
             f"lower {key}: lanes times lane_cores is at most {cores}",
         )
-    return Target(name, lane, section.lanes, section.price_per_hour, here)
+    gpu = None if section.gpu is None else _gpu(name, section, document)
+    return Target(name, lane, section.lanes, section.price_per_hour, here, gpu)
+
+
+def _gpu(name: str, section: TargetSection, document: Document) -> Gpu:
+    """The GPU of a target.
+
+    Raises:
+        SpecError: It is not there (why, and what would help), or it is to be shared.
+    """
+    found = accelerators()
+    where = ("targets", name, "gpu")
+    if not found.gpus:
+        raise document.error(
+            where, f"target '{name}' asks for a GPU: {found.missing}", found.remedy
+        )
+    gpu = next((gpu for gpu in found.gpus if gpu.index == section.gpu), None)
+    if gpu is None:
+        known = ", ".join(f"{gpu.index} ({gpu.name})" for gpu in found.gpus)
+        raise document.error(where, f"this machine has no GPU {section.gpu}", f"known: {known}")
+    if section.lanes != 1:
+        cause = f"a GPU is one lane, and target '{name}' asks for {section.lanes}"
+        raise document.error(("targets", name, "lanes"), cause, "give each GPU a target of its own")
+    return gpu
 
 
 def _plain_model(model: ModelSource) -> dict[str, Any]:
@@ -207,5 +230,7 @@ def _plain_model(model: ModelSource) -> dict[str, Any]:
 
 def _plain_target(target: Target) -> dict[str, Any]:
     price = target.price_per_hour
-    lanes = {"lane_cores": target.lane_cores, "lanes": target.lanes}
+    lanes: dict[str, Any] = {"lane_cores": target.lane_cores, "lanes": target.lanes}
+    if target.gpu is not None:
+        lanes["gpu"] = target.gpu.index
     return lanes if price is None else {**lanes, "price_per_hour": price}

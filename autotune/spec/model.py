@@ -134,6 +134,7 @@ class TargetSection(_Section):
     lane_cores: int | None = Field(default=None, ge=1, examples=["1"])
     lanes: int = Field(default=1, ge=1, examples=["1"])
     price_per_hour: float | None = Field(default=None, gt=0, allow_inf_nan=False, examples=["0.10"])
+    gpu: int | None = Field(default=None, ge=0, examples=["0"])
 
 
 class BudgetSection(_Section):

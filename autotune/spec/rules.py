@@ -30,6 +30,19 @@ class ThreadsFit:
 
 
 @dataclass(frozen=True)
+class OnDevice:
+    """The device is the one that the target has."""
+
+    targets: tuple[Target, ...]
+
+    def __call__(self, settings: Settings) -> str | None:
+        target = _target(self.targets, settings)
+        if settings["device"] == target.device:
+            return None
+        return f"target '{target.name}' runs models on {target.device}, not {settings['device']}"
+
+
+@dataclass(frozen=True)
 class BackendThere:
     """A backend that cannot be used here is removed with its own sentence."""
 
@@ -82,7 +95,14 @@ def on_machines(spec: Spec, machines: Mapping[str, Machine]) -> Spec:
 
 
 def _retargeted(rule: Rule, targets: tuple[Target, ...]) -> Rule:
-    return replace(rule, targets=targets) if isinstance(rule, ThreadsFit | PluginTakes) else rule
+    if isinstance(rule, ThreadsFit | OnDevice | PluginTakes):
+        return replace(rule, targets=targets)
+    return rule
+
+
+def devices(targets: tuple[Target, ...]) -> tuple[OnDevice, ...]:
+    """The rule of the device, where a target has a GPU."""
+    return (OnDevice(targets),) if any(target.gpu is not None for target in targets) else ()
 
 
 def backend(name: str, targets: tuple[Target, ...], model: ModelSource) -> PluginTakes:

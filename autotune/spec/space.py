@@ -12,7 +12,7 @@ from autotune.scenario import Kind
 from autotune.space import ALWAYS, Choice, Condition, Domain, Is, Knob, Rule, Space
 from autotune.spec import rules
 from autotune.spec.conditions import NEVER, both, in_words, possible, settle
-from autotune.spec.core import BATCHER, CORE, SECTION, SERVER, core_parameters, fitting
+from autotune.spec.core import BATCHER, CORE, SECTION, SERVER, core_parameters, fitting, places
 from autotune.spec.domains import domain, plain
 from autotune.spec.marks import Document, Where, dotted
 from autotune.spec.words import EXPECTED, unknown, unknown_key, wrong_kind
@@ -66,6 +66,7 @@ def build(
     active = {n: settle(t.when(model), names) for n, t in present.items()}
     removing: list[Rule] = [
         rules.ThreadsFit(targets),
+        *rules.devices(targets),
         *(rules.BackendThere(name, reason) for name, reason in missing.items() if name in backends),
         *(rules.backend(name, targets, model) for name in backends if name not in missing),
         *(rules.technique(n, when, targets, model) for n, when in active.items() if when != NEVER),
@@ -225,9 +226,7 @@ def _named(document: Document, where: Where) -> list[str]:
 
 def _knobs(document: Document, declared: list[Declared], targets: tuple[Target, ...]) -> list[Knob]:
     """The declared parameters whose condition can hold, each after what it depends on."""
-    knobs: list[Knob] = []
-    if len(targets) > 1:
-        knobs.append(Knob("target", Choice(tuple(target.name for target in targets))))
+    knobs = places(targets)
     never: list[Declared] = []
     for item in _ordered(declared):
         when = settle(item.when, {knob.name for knob in knobs})
@@ -289,7 +288,7 @@ def _section(knobs: list[Knob], backends: tuple[str, ...]) -> dict[str, Any]:
     bodies: dict[str, dict[str, Any]] = {name: {} for name in backends}
     for knob in knobs:
         owner, _, parameter = knob.name.rpartition(".")
-        if knob.name == "target":
+        if knob.name in ("target", "device"):
             continue
         if not owner:
             section[knob.name] = bodies if knob.name == "backend" else plain(knob.domain)

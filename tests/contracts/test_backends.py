@@ -92,7 +92,7 @@ TRIED = {"ptq.samples": (40,), "ptq.keep": (0, 1), "threads": (1, 2)}
 DRAWS = 10
 FAST = Machine("imagined", ("avx512_bf16", "avx512_vnni"), (0, 1), 2**30)
 SLOW = Machine("imagined", ("avx2",), (0,), 2**30)
-GPUS = gpus.find().gpus
+GPUS = gpus.accelerators().gpus
 GPU = GPUS[0] if GPUS else Gpu(0, "imagined", 2**34, "8.9", "580.10")
 DEVICES = {
     "cpu": {},

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from autotune.artifact import Stage
 from autotune.backends import tensorrt as backend
 from autotune.contracts import StageContext
-from autotune.conversion import arrays, graphs, qdq, trt_build, trt_floats, trt_integers, trt_layers
+from autotune.conversion import arrays, graphs, narrow, qdq, trt_build, trt_integers, trt_layers
 from autotune.conversion import trt_library as library
 from autotune.errors import StageError
 from autotune.target import Gpu, Machine, Target
@@ -193,7 +193,7 @@ def test_an_input_that_the_data_lacks_is_told(place, tmp_path):
 def test_without_a_gpu_an_engine_is_not_loaded_and_the_reason_told(place, tmp_path):
     from autotune.hardware import gpus
 
-    if gpus.find().gpus:
+    if gpus.accelerators().gpus:
         pytest.skip("there is a GPU here")
     folder, _ = build(place, tmp_path)
     settings = {**SETTINGS, "tensorrt.cuda_graph": True}
@@ -278,7 +278,7 @@ def test_sixteen_bits_compute_the_same_and_keep_the_outside_as_it_was(place):
     x = np.random.default_rng(2).normal(size=(4, 3, 8, 8)).astype(np.float32)
     model = graphs.load(place / "model")
     wanted = run(model, x)
-    half = trt_floats.narrow(model, "fp16")
+    half = narrow.floats(model, "fp16")
     types = {t.data_type for t in half.graph.initializer}
     assert types == {TensorProto.FLOAT16}
     assert half.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
@@ -288,7 +288,7 @@ def test_sixteen_bits_compute_the_same_and_keep_the_outside_as_it_was(place):
 def test_infinite_masks_become_the_largest_number_there_is():
     nodes = [helper.make_node("Add", ["x", "mask"], ["y"], "add")]
     model = graph(nodes, [tensor("mask", [-np.inf, 1e5, 1.0])], ("n", 3), ("n", 3))
-    made = trt_floats.narrow(model, "fp16").graph.initializer[0]
+    made = narrow.floats(model, "fp16").graph.initializer[0]
     assert list(numpy_helper.to_array(made)) == [-65504.0, 65504.0, 1.0]
 
 
@@ -298,7 +298,7 @@ def test_scales_of_a_resize_stay_wide_also_where_another_reads_them():
         helper.make_node("Mul", ["r", "four"], ["y"], "mul"),
     ]
     model = graph(nodes, [tensor("four", [1, 1, 2, 2])], ("n", 3, 8, 2), ("n", 3, 16, 4))
-    made = trt_floats.narrow(model, "bf16").graph
+    made = narrow.floats(model, "bf16").graph
     kinds = {t.name: t.data_type for t in made.initializer}
     resize, mul = (next(n for n in made.node if n.name == name) for name in ("resize", "mul"))
     assert kinds[resize.input[2]] == TensorProto.FLOAT

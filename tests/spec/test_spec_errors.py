@@ -59,7 +59,7 @@ CASES = {
     # values
     "empty list": ("batch: [1, 8]", "batch: []", "space.batch", "the list of choices is empty", "name a value"),
     "empty metrics": ("{accuracy: top1}", "{}", "metrics", "is empty", "or leave 'metrics' out"),
-    "empty backends": ("    onnxruntime:\n      level: [basic, all]\n    openvino:", "    []", "space.backend", "no backend is named", "known: onnxruntime, openvino, torch"),
+    "empty backends": ("    onnxruntime:\n      level: [basic, all]\n    openvino:", "    []", "space.backend", "no backend is named", "known: onnxruntime, openvino, tensorrt, torch"),
     "duplicate value": ("batch: [1, 8]", "batch: [1, 8, 1]", "space.batch[2]", "1 is named twice", "keep one"),
     "duplicate number": ("ratio: [0.3, 0.5]", "ratio: [0.5, 5e-1]", "space.prune.ratio[1]", "0.5 is named twice", "keep one"),
     "duplicate backend": ("    onnxruntime:\n      level: [basic, all]\n    openvino:", "    [torch, torch]", "space.backend[1]", "'torch' is named twice", "keep one"),

@@ -1,7 +1,7 @@
-"""An ONNX model whose floating point has 16 bits: what a strongly typed TensorRT network runs in.
+"""An ONNX model whose floating point has 16 bits, for runtimes that compute in the types it says.
 
-A strongly typed network computes in the types that the model says, so the model says them. Inputs
-and outputs stay 32 bits wide, with a cast beside each.
+TensorRT (strongly typed) and ONNX Runtime on GPUs do. Inputs and outputs stay 32 bits wide, with a
+cast beside each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _STAYS = {"Resize": (1, 2), "Upsample": (1,)}
 """Positions of inputs that are floats of 32 bits whatever the others are: scales and regions."""
 
 
-def narrow(model: Any, word: str) -> Any:
+def floats(model: Any, word: str) -> Any:
     """``model`` (as ``graphs.load`` reads it) with every float in ``word``; changed in place.
 
     Numbers beyond the type's range (masks of minus infinity) become its largest.
