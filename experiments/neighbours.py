@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune import hardware
+from autotune.engine.child import die_with
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def neighbours(
     try:
         for group in cores:
             ready = context.Event()
-            whole = (work, tuple(group), ready, *arguments)
+            whole = (work, tuple(group), os.getpid(), ready, *arguments)
             process = context.Process(target=_busy, args=whole, daemon=True)
             process.start()
             started.append(process)
@@ -90,6 +91,9 @@ def spinning(steps: Callable[[], None]) -> None:
         steps()
 
 
-def _busy(work: Callable[..., None], cores: tuple[int, ...], ready: Any, *arguments: Any) -> None:
+def _busy(
+    work: Callable[..., None], cores: tuple[int, ...], parent: int, ready: Any, *arguments: Any
+) -> None:
+    die_with(parent)
     hardware.pin(cores)
     work(ready.set, *arguments)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from lanes import CONFIGURATIONS, bench, fresh, inputs, prepare, sweep
+from lanes import bench, fresh, inputs, prepare, some, sweep
 from record import publish
 
 from autotune import plugins
@@ -30,10 +30,8 @@ def main() -> None:
     parser.add_argument("--configurations", type=int, default=10)
     parser.add_argument("--store", type=Path, help="keep the artifacts here")
     options = parser.parse_args()
-    step = max(1, len(CONFIGURATIONS) // options.configurations)
-    chosen = CONFIGURATIONS[::step][: options.configurations]
     with bench(options.store) as space:
-        entries = [prepare(space, settings) for settings in chosen]
+        entries = [prepare(space, settings) for settings in some(options.configurations)]
         target, data = space.spec.targets[0], str(space.data())
         found: dict[str, list[tuple[float, bool]]] = {entry["name"]: [] for entry in entries}
         with sweep(space) as worker:

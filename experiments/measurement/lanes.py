@@ -28,6 +28,7 @@ from autotune.target import Target
 SPACE = Path(__file__).parents[2] / "search_spaces" / "digits" / "space.yaml"
 Settings = Mapping[str, Any]
 T = TypeVar("T")
+_ANY_MS = 1e6
 
 STRUCTURES: tuple[Settings, ...] = (
     {},
@@ -44,6 +45,11 @@ RUNTIMES: tuple[Settings, ...] = (
 )
 CONFIGURATIONS = tuple({**runtime, **shape} for shape in STRUCTURES for runtime in RUNTIMES)
 """Twenty, of very different speed."""
+
+
+def some(count: int) -> tuple[Settings, ...]:
+    """So many of them, from all over the list."""
+    return tuple(CONFIGURATIONS[i * len(CONFIGURATIONS) // count] for i in range(count))
 
 
 @contextmanager
@@ -73,12 +79,16 @@ def prepare(bench: Bench, settings: Settings) -> dict[str, Any]:
     }
 
 
-def measure(bench: Bench, settings: Settings, **effort: float) -> dict[str, Any]:
-    """One measurement as a run takes it, fresh process and all: its columns' values and facts."""
+def measure(bench: Bench, settings: Settings, tail_s: float | None = None) -> dict[str, Any]:
+    """One measurement as a run takes it, fresh process and all: its columns' values and facts.
+
+    With ``tail_s`` as a run that limits the p99 takes it: so long at most, until that has a bound.
+    """
     plan = bench.plan(settings)
     stage = plan.proxy or plan.latency
-    more = {**stage.parameters["effort"], **effort}
-    stage = dataclasses.replace(stage, parameters={**stage.parameters, "effort": more})
+    if tail_s is not None:
+        effort = {**stage.parameters["effort"], "tail_below_ms": _ANY_MS, "tail_max_s": tail_s}
+        stage = dataclasses.replace(stage, parameters={**stage.parameters, "effort": effort})
     inputs = tuple(bench.store.open(bench.run(before).key) for before in stage.inputs)
     with tempfile.TemporaryDirectory() as folder:
         told = lane.latency(StageContext(stage, inputs, Path(folder), Path(folder)))

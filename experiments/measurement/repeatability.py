@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from lanes import CONFIGURATIONS, bench, measure, name, prepare, sweep
+from lanes import CONFIGURATIONS, bench, measure, name, prepare, some, sweep
 from record import publish
 
 P50, P99 = "latency_p50_ms", "latency_p99_ms"
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--tail", type=float, default=10.0, help="seconds for a p99 at most")
     parser.add_argument("--store", type=Path, help="keep the artifacts here")
     options = parser.parse_args()
-    chosen = CONFIGURATIONS[: options.configurations]
+    chosen = some(options.configurations)
     alone: list[list[Seen]] = [[] for _ in chosen]
     beside: list[list[Seen]] = [[] for _ in chosen]
     shuffle = random.Random(0)
@@ -46,8 +46,7 @@ def main() -> None:
                 for busy, into in ((True, beside), (False, alone)):
                     worker.go() if busy else worker.rest()
                     for place in shuffle.sample(range(len(chosen)), len(chosen)):
-                        effort = {"tail_below_ms": 1e6, "tail_max_s": options.tail}
-                        into[place].append(measure(space, chosen[place], **effort))
+                        into[place].append(measure(space, chosen[place], options.tail))
     rows = [row(name(s), a, b) for s, a, b in zip(chosen, alone, beside, strict=True)]
     publish(
         __file__,

@@ -1,0 +1,193 @@
+"""An outside judge: MLPerf's own LoadGen drives the same artifact, in turn with our instrument.
+
+Both drive one session in one process on the lane. SingleStream: blocks in turn (ours, LoadGen's,
+ours, ...) and the ratio of each percentile per pair. Server, one request a batch: the highest rate
+that we find under a limit on the p99, and the rate up to which LoadGen calls its runs valid under
+the same limit; it begins at ours and steps until one is valid and one is not.
+
+Needs the extra ``loadgen`` (``pip install "autotune[loadgen]"``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from lanes import bench, fresh, inputs, prepare, some
+from record import publish
+
+from autotune import plugins
+from autotune.measure import LoopSettings, latency_columns, time_calls
+from autotune.measure.batcher import Batcher
+from autotune.measure.rate import RateSettings, highest
+
+Request = Callable[[int], object]
+PERCENTILES = {"p50": 0.03, "p90": 0.03, "p99": 0.15}
+RATE_WITHIN = 0.10
+STEP = 1.04
+"""LoadGen's rates: each so many times the one before."""
+MOST_STEPS = 12
+_MARK = ":::MLLOG "
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--artifacts", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=9, help="pairs of blocks")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one block")
+    parser.add_argument("--rate-seconds", type=float, default=60.0, help="of our search for a rate")
+    parser.add_argument("--probe-seconds", type=float, default=15.0, help="of LoadGen at one rate")
+    parser.add_argument("--services", type=float, default=8.0, help="the limit over the p50")
+    parser.add_argument("--store", type=Path, help="keep the artifacts here")
+    options = parser.parse_args()
+    rows = []
+    with bench(options.store) as space:
+        target, data = space.spec.targets[0], str(space.data())
+        for settings in some(options.artifacts):
+            entry, alone = prepare(space, settings), prepare(space, {**settings, "batch": 1})
+            row = fresh(target, single_stream, entry, data, options.rounds, options.seconds)
+            lengths = options.rate_seconds, options.probe_seconds
+            row |= fresh(target, server, alone, data, options.services, *lengths)
+            rows.append({"artifact": entry["name"], **row})
+    publish(__file__, "Ours over MLPerf LoadGen's, the same artifact in turn", rows)
+
+
+def single_stream(
+    entry: Mapping[str, Any], data: str, rounds: int, seconds: float
+) -> dict[str, object]:
+    """The median over the pairs of blocks of the ratio of each percentile."""
+    backend = plugins.load("backends", entry["backend"])
+    requests = inputs(entry, data)
+    whole = Path(entry["artifact"]), entry["settings"], entry["batch"], 1
+    ours, theirs = [], []
+    with backend.open(*whole) as session:
+
+        def call(i: int) -> object:
+            return session.run(requests[i % len(requests)])
+
+        time_calls(call, settings=LoopSettings())  # both find it warm
+        for _ in range(rounds):
+            ours.append(_ours(call, seconds))
+            theirs.append(_single_stream(call, len(requests), seconds))
+    found: dict[str, object] = {"p50 ms": float(np.median([one["p50"] for one in ours]))}
+    for word, within in PERCENTILES.items():
+        ratios = [a[word] / b[word] for a, b in zip(ours, theirs, strict=True)]
+        ratio = float(np.median(ratios))
+        found |= {word: ratio, f"{word} reached": abs(ratio - 1) <= within}
+    return found
+
+
+def _ours(call: Request, seconds: float) -> dict[str, float]:
+    settings = LoopSettings(min_s=seconds, max_s=seconds, precision=0.0)
+    columns = latency_columns(time_calls(call, settings=settings).samples_ns, 1)
+    return {word: columns[f"latency_{word}_ms"].value for word in PERCENTILES}
+
+
+def server(
+    entry: Mapping[str, Any], data: str, services: float, seconds: float, probe_s: float
+) -> dict[str, object]:
+    """Our highest rate under a limit of so many services, over LoadGen's."""
+    backend = plugins.load("backends", entry["backend"])
+    requests = inputs(entry, data)
+    whole = Path(entry["artifact"]), entry["settings"], 1, 1
+    with backend.open(*whole) as session:
+
+        def call(i: int) -> object:
+            return session.run(requests[i % len(requests)])
+
+        typical = time_calls(call, settings=LoopSettings())
+        limit_ms = services * float(np.median(typical.samples_ns)) / 1e6
+        found = highest(session.run, requests, Batcher(), limit_ms, RateSettings(max_s=seconds))
+        ours = found.rate_per_s or 0.0
+        theirs = _highest(
+            lambda rate: _server(call, len(requests), rate, limit_ms, probe_s),
+            ours or found.probes[-1].rate_per_s,
+        )
+    ratio = ours / theirs
+    return {
+        "limit ms": limit_ms,
+        "rate/s": ours,
+        "LoadGen's": theirs,
+        "rate": ratio,
+        "rate reached": abs(ratio - 1) <= RATE_WITHIN,
+    }
+
+
+def _highest(holds: Callable[[float], bool], start: float) -> float:
+    """The middle between the highest rate that holds and the next, which does not."""
+    rate, good = start, holds(start)
+    for _ in range(MOST_STEPS):
+        following = rate * STEP if good else rate / STEP
+        if holds(following) != good:
+            return math.sqrt(rate * following)
+        rate = following
+    return math.nan
+
+
+# ---- LoadGen -------------------------------------------------------------------------------------
+
+
+def _single_stream(call: Request, count: int, seconds: float) -> dict[str, float]:
+    import mlperf_loadgen as lg
+
+    settings = lg.TestSettings()
+    settings.scenario = lg.TestScenario.SingleStream
+    settings.mode = lg.TestMode.PerformanceOnly
+    settings.min_duration_ms = settings.max_duration_ms = round(1e3 * seconds)
+    settings.min_query_count = 1
+    told = _drive(call, count, settings)
+    return {
+        word: told[f"result_{float(word[1:]):.2f}_percentile_latency_ns"] / 1e6
+        for word in PERCENTILES
+    }
+
+
+def _server(call: Request, count: int, rate_per_s: float, limit_ms: float, seconds: float) -> bool:
+    import mlperf_loadgen as lg
+
+    settings = lg.TestSettings()
+    settings.scenario = lg.TestScenario.Server
+    settings.mode = lg.TestMode.PerformanceOnly
+    settings.server_target_qps = rate_per_s
+    settings.server_target_latency_ns = round(1e6 * limit_ms)
+    settings.server_target_latency_percentile = 0.99
+    settings.min_duration_ms = round(1e3 * seconds)
+    settings.min_query_count = 1
+    return bool(_drive(call, count, settings)["result_validity"] == "VALID")
+
+
+def _drive(call: Request, count: int, settings: Any) -> dict[str, Any]:
+    """A run of LoadGen, which waits for each answer; the results that it writes, by their keys."""
+    import mlperf_loadgen as lg
+
+    def issue(samples: list[Any]) -> None:
+        for sample in samples:
+            call(sample.index)
+            lg.QuerySamplesComplete([lg.QuerySampleResponse(sample.id, 0, 0)])
+
+    system = lg.ConstructSUT(issue, lambda: None)
+    library = lg.ConstructQSL(count, count, lambda _: None, lambda _: None)
+    with tempfile.TemporaryDirectory() as folder:
+        logs = lg.LogSettings()
+        logs.log_output.outdir = folder
+        logs.log_output.copy_summary_to_stdout = False
+        logs.enable_trace = False
+        lg.StartTestWithLogSettings(system, library, settings, logs)
+        lg.DestroyQSL(library)
+        lg.DestroySUT(system)
+        lines = (Path(folder) / "mlperf_log_detail.txt").read_text().splitlines()
+    entries = [json.loads(line.removeprefix(_MARK)) for line in lines if line.startswith(_MARK)]
+    return {entry["key"]: entry["value"] for entry in entries}
+
+
+if __name__ == "__main__":
+    main()
