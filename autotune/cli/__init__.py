@@ -15,6 +15,7 @@ VERBS = {
     "pick": "Choose a configuration of a run under an SLO.",
     "report": "Write a run's HTML report again.",
     "profile": "Say where the time of a request goes, by operator.",
+    "bench": "Measure one model as a run measures its trials.",
     "doctor": "Say what this machine and this installation can do.",
     "gc": "Shrink a run's artifact store.",
     "schema": "Print the JSON schema of the space file.",
