@@ -23,9 +23,9 @@ function hoverText(run, trial) {
   return [head, ...figures, "", ...knobs].join("<br>");
 }
 
-// Latency compares at equal batch and follows the selector; cost is per sample and compares over all.
+// Latency compares at equal batch and follows the selector; cost and rates are per sample and compare over all.
 function visible(run, state, columns) {
-  const every = state.batch === "all" || columns.includes("cost_usd_per_million");
+  const every = state.batch === "all" || columns.some((c) => ["cost_usd_per_million", "server_rate_per_s", "throughput_per_s"].includes(c));
   return run.completed.filter((t) => columns.every((c) => t.v[c]) && (every || String(t.k.batch) === state.batch)
     && !state.hidden.has(`backend ${t.k.backend}`) && !state.hidden.has(`precision ${t.k.precision}`));
 }

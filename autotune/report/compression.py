@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from autotune.report.siblings import Pair, Siblings
 from autotune.report.words import Measure, difference, measures, number
 from autotune.runfolder import RunData
+from autotune.scenario import MAX_BATCH
 from autotune.trial import Estimate, Trial
 
-P50 = "latency_p50_ms"
+P50, RATE = "latency_p50_ms", "server_rate_per_s"
 _EVEN = 0.98
-"""A latency of this share of the sibling's, or more, is no gain, whatever its interval."""
+"""A time of this share of the sibling's, or more, is no gain, whatever its interval."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Effect:
         trial, sibling: The two that are compared.
         parameters, macs, size: Change as a share of the sibling's; None where it is not known.
         accuracy: Change of the run's first metric; None where it is not known.
-        latency: p50 over the sibling's p50; None where it is not known.
+        latency: The time of a request over the sibling's: of their p50; at a server's highest rates
+            of one over them. None where it is not known.
         sentence: What came of it.
     """
 
@@ -46,6 +48,12 @@ class Effect:
 def metric(run: RunData) -> Measure | None:
     """The metric whose change is told: the run's first."""
     return next((m for m in measures(run) if m.column in run.metrics), None)
+
+
+def pace(run: RunData) -> str:
+    """What ``Effect.latency`` is a ratio of, as a column's head."""
+    served = any(RATE in _values(trial) for trial in run.trials)
+    return "Time a request" if served else "Latency p50"
 
 
 def effects(run: RunData) -> tuple[Effect, ...]:
@@ -88,7 +96,7 @@ def _effect(
         pairs, key=lambda p: (len(siblings.others(p[0], family)), _batch(p[0]), p[0].number)
     )
     here, there = _values(trial), _values(sibling)
-    latency = _p50(trial, sibling)
+    latency = _ratio(trial, sibling)
     told = [_speed(family, trial, sibling, latency)]
     change = None
     if judge is not None and judge.column in here and judge.column in there:
@@ -112,11 +120,13 @@ def _effect(
 
 
 def _speed(family: str, trial: Trial, sibling: Trial, latency: Estimate | None) -> str:
-    """What became of the p50; of zeros that no shape tells of, whether the runtime made use."""
+    """What became of the speed; of zeros that no shape tells of, whether the runtime made use."""
+    served = RATE in _values(trial)
     if latency is None:
-        return "The latency of one of the two is not known"
+        return f"The {'rate' if served else 'latency'} of one of the two is not known"
     backend = trial.configuration.get("backend", "this backend")
-    against = f"{number(latency.value)}x the latency of {_plain(family, sibling)}"
+    noun = "time a request" if served else "latency"
+    against = f"{number(latency.value)}x the {noun} of {_plain(family, sibling)}"
     zeros = _zeros(_values(trial), _values(sibling))
     if zeros is not None:
         kind = str(trial.configuration.get("prune.structure", family)).capitalize()
@@ -131,7 +141,11 @@ def _speed(family: str, trial: Trial, sibling: Trial, latency: Estimate | None) 
 
 
 def _plain(family: str, sibling: Trial) -> str:
-    given = {"student": "the given network", "prune": "the dense network"}
+    given = {
+        "student": "the given network",
+        "prune": "the dense network",
+        "server": "a request by itself",
+    }
     if family == "precision":
         return str(sibling.configuration.get("precision", "the same without it"))
     return given.get(family, "the same without it")
@@ -139,7 +153,7 @@ def _plain(family: str, sibling: Trial) -> str:
 
 def _span(pairs: Sequence[Pair]) -> list[str]:
     """From where to where the ratio goes, where several pairs show the setting."""
-    ratios = [p50.value for pair in pairs if (p50 := _p50(*pair)) is not None]
+    ratios = [ratio.value for pair in pairs if (ratio := _ratio(*pair)) is not None]
     if len(ratios) < 2:
         return []
     return [f"{number(min(ratios))}x to {number(max(ratios))}x over {len(ratios)} such pairs"]
@@ -150,7 +164,8 @@ def _place(siblings: Siblings, trial: Trial, family: str) -> str:
     settings = trial.configuration
     names = ("target", "backend", *(("precision",) if family != "precision" else ()))
     head = " ".join(str(settings[name]) for name in names if name in settings)
-    batch = [f"batch {settings['batch']}"] if "batch" in settings else []
+    shown = "batch" in settings and MAX_BATCH not in settings
+    batch = [f"batch {settings['batch']}"] if shown else []
     rest = [s for s in siblings.others(trial, family) if not s.startswith("precision ")]
     return ", ".join([*([head] if head else []), *batch, *rest])
 
@@ -158,13 +173,24 @@ def _place(siblings: Siblings, trial: Trial, family: str) -> str:
 # ---- figures -------------------------------------------------------------------------------------
 
 
-def _p50(trial: Trial, sibling: Trial) -> Estimate | None:
-    """The trial's p50 over its sibling's, with a 95 % interval from theirs, as if independent.
+def _time_ms(trial: Trial) -> Estimate | None:
+    """What a request takes: the p50, or a server's time for each of as many as it can take."""
+    rate = _values(trial).get(RATE)
+    if rate is None:
+        return _values(trial).get(P50)
+    if not rate.value:
+        return None
+    low, high = (1e3 / bound if bound else None for bound in (rate.high, rate.low))
+    return Estimate(1e3 / rate.value, low, high)
+
+
+def _ratio(trial: Trial, sibling: Trial) -> Estimate | None:
+    """The trial's time over its sibling's, with a 95 % interval from theirs, as if independent.
 
     In logarithms the bounds of a difference follow from both intervals by MOVER (Zou and Donner,
     Statistics in Medicine 27, 2008).
     """
-    one, other = _values(trial).get(P50), _values(sibling).get(P50)
+    one, other = _time_ms(trial), _time_ms(sibling)
     if one is None or other is None or min(one.value, other.value) <= 0:
         return None
     value = one.value / other.value

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autotune.report.words import Measure, amount, difference, grouped, measures, number
+from autotune.report.words import Measure, amount, difference, grouped, measures, number, scenario
 from autotune.runfolder import RunData, front
 from autotune.runfolder.profiles import baseline
 from autotune.trial import Estimate, Trial
@@ -82,10 +82,10 @@ def _answer(run: RunData, trial: Trial, reference: Trial | None, found: tuple[Me
     if trial.origin == "baseline":
         return "Under these limits nothing beats the model as given."
     here, there = _values(trial), _values(reference)
-    if "latency_p50_ms" not in here or "latency_p50_ms" not in there:
+    faster = _faster(run, here, there)
+    if not faster:
         return f"Trial {trial.number} is the best under the limits."
-    speedup = there["latency_p50_ms"].value / here["latency_p50_ms"].value
-    parts = [f"{number(speedup, 2)} times faster than the model as given"]
+    parts = [faster]
     metric = next((m for m in found if m.column in run.metrics), None)
     if metric is not None and metric.column in here and metric.column in there:
         change = here[metric.column].value - there[metric.column].value
@@ -94,10 +94,24 @@ def _answer(run: RunData, trial: Trial, reference: Trial | None, found: tuple[Me
     return ", ".join(parts) + "."
 
 
+def _faster(run: RunData, here: Mapping[str, Estimate], there: Mapping[str, Estimate]) -> str:
+    """How much faster than the baseline, in words; "" where that is not known."""
+    figure = scenario(run).figure
+    mine, given = here.get(figure.column), there.get(figure.column)
+    if mine is None or given is None or not (mine.value and given.value):
+        return ""
+    if figure.direction == "min":
+        return f"{number(given.value / mine.value, 2)} times faster than the model as given"
+    what = "requests" if figure.word == "server_rate" else "samples"
+    return f"{number(mine.value / given.value, 2)} times the {what} a second of the model as given"
+
+
 def _detail(run: RunData, trial: Trial) -> str:
     limits = f", picked under: {'; '.join(run.slo)}" if run.slo else " is the pick"
     batch = trial.configuration.get("batch")
     at = "" if batch is None else f" Compared with the model as given at batch {batch}."
+    if scenario(run).kind == "server":
+        at = " Compared with the model as given, each request answered by itself."
     picked = run.pick or {}
     doubts = [f"Beware: {warning}." for warning in picked.get("warnings") or ()]
     parts = [f"Trial {trial.number}{limits}.{at}", picked.get("message"), *doubts]
@@ -119,7 +133,7 @@ def _figures(trial: Trial, reference: Trial | None, found: tuple[Measure, ...]) 
             )
 
 
-_ASIDE = ("latency_p90_ms", "load_seconds", "memory_peak_bytes", "sparsity")
+_ASIDE = ("latency_p90_ms", "load_seconds", "mean_batch", "memory_peak_bytes", "sparsity")
 
 
 def _interval(estimate: Estimate, unit: str) -> str:

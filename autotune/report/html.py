@@ -18,7 +18,7 @@ from markupsafe import Markup
 from autotune.report import account, compression, profile
 from autotune.report.headline import headline
 from autotune.report.payload import payload
-from autotune.report.words import change, duration, number, shift
+from autotune.report.words import change, duration, number, scenario, shift
 from autotune.runfolder import RunData
 from autotune.runfolder.tables import answer
 from autotune.version import __version__
@@ -47,6 +47,8 @@ def _context(run: RunData) -> Mapping[str, Any]:
         "ended": account.ended(run),
         "effects": compression.effects(run),
         "judge": compression.metric(run),
+        "pace": compression.pace(run),
+        "scenario": scenario(run),
         "alone": compression.alone(run),
         "profiles": profile.sides(run),
         "unprofiled": profile.missing(run),

@@ -11,6 +11,7 @@ function load() {
   run.precisions = distinct([...order.filter((p) => run.completed.some((t) => t.k.precision === p)), ...run.completed.map((t) => t.k.precision)]);
   run.batches = distinct(run.completed.map((t) => t.k.batch)).filter((b) => b !== undefined).sort((a, b) => a - b);
   run.positive = (column) => run.completed.every((t) => !t.v[column] || t.v[column][0] > 0);
+  run.single = run.figure === "latency_p50_ms";
   run.byNumber = new Map(run.trials.map((t) => [t.n, t]));
   return run;
 }
@@ -21,7 +22,7 @@ function begin(run) {
   const first = picked ? picked.k.batch : run.batches[0];
   return {
     batch: run.batches.length > 1 && first !== undefined ? String(first) : "all",
-    latency: only99 ? "latency_p99_ms" : "latency_p50_ms", metric: run.metrics[0],
+    latency: only99 && run.single ? "latency_p99_ms" : run.figure, metric: run.metrics[0],
     hidden: new Set(), pick: picked ? picked.n : null, selected: null, bounds: [],
   };
 }
@@ -90,7 +91,7 @@ function numberField(name, label, unit, value) {
 
 function limitFields(run) {
   const box = document.getElementById("limit-fields");
-  for (const p of ["p50", "p99"]) if (run.measure[`latency_${p}_ms`]) box.append(numberField(p, `Latency ${p} at most`, "ms", run.limits[p]));
+  for (const p of ["p50", "p99"]) if (run.single && run.measure[`latency_${p}_ms`]) box.append(numberField(p, `Latency ${p} at most`, "ms", run.limits[p]));
   run.metrics.forEach((name, i) => {
     const fraction = run.measure[name].unit === "fraction";
     const drop = run.limits.drops[name];
@@ -111,7 +112,7 @@ function limitFields(run) {
 function limitsNow(run, form) {
   const limits = [], value = (name) => { const f = form.elements[name]; return f && f.value !== "" && Number.isFinite(Number(f.value)) ? Number(f.value) : null; };
   for (const p of ["p50", "p99"]) {
-    if (value(p) !== null) limits.push({ column: `latency_${p}_ms`, at_most: true, bound: value(p), relative: "", text: `latency ${p} ≤ ${value(p)} ms` });
+    if (run.single && value(p) !== null) limits.push({ column: `latency_${p}_ms`, at_most: true, bound: value(p), relative: "", text: `latency ${p} ≤ ${value(p)} ms` });
   }
   run.metrics.forEach((name, i) => {
     const drop = value(`drop ${i}`), measure = run.measure[name];
@@ -136,12 +137,15 @@ function liveResult(run, limits, found, objective, onSelect) {
   const trial = found.pick || (found.miss && found.miss.trial);
   if (!trial) { box.replaceChildren(element("p", {}, "No trial that meets the limits measured this objective.")); return; }
   const { alike, any } = baselineOf(run.trials, trial);
-  const measure = run.measure[objective.column], p50 = trial.v.latency_p50_ms;
+  const measure = run.measure[objective.column], speed = trial.v[run.figure];
   const lines = [];
   if (found.pick) lines.push(element("p", { class: "big" }, `Trial ${trial.n}`));
   else lines.push(element("p", { class: "big bad" }, "Nothing fits"), element("p", {}, `The nearest miss is trial ${trial.n}:`));
   const facts = found.pick ? [`${measure.label.toLowerCase()} ${amount(trial.v[measure.column][0], measure)}${measure.column === "cost_usd_per_million" ? " per million" : ""}`] : [];
-  if (p50 && alike && alike !== trial && alike.v.latency_p50_ms) facts.push(`${number(alike.v.latency_p50_ms[0] / p50[0], 2)} times as fast as given${trial.k.batch === undefined ? "" : ` at batch ${trial.k.batch}`}`);
+  if (speed && speed[0] && alike && alike !== trial && alike.v[run.figure] && alike.v[run.figure][0]) {
+    const ratio = alike.v[run.figure][0] / speed[0], at = run.figure === RATE || trial.k.batch === undefined ? "" : ` at batch ${trial.k.batch}`;
+    facts.push(`${number(run.single ? ratio : 1 / ratio, 2)} times as fast as given${at}`);
+  }
   for (const name of run.metrics) if (any && trial.v[name] && any.v[name]) facts.push(`${run.measure[name].label.toLowerCase()} ${change(trial.v[name][0] - any.v[name][0], run.measure[name])}`);
   if (facts.length) lines.push(element("p", {}, facts.join("; ")));
   for (const check of checksOf(run.trials, trial, limits)) {
@@ -218,7 +222,7 @@ async function main() {
   };
 
   const showBatch = segments("batches", [["all", "all"], ...run.batches.map((b) => [String(b), String(b)])].slice(run.batches.length > 1 ? 0 : 1), state.batch, (v) => { state.batch = v; draw(); });
-  const percentiles = ["p50", "p99"].filter((p) => run.measure[`latency_${p}_ms`]);
+  const percentiles = ["p50", "p99"].filter((p) => run.single && run.measure[`latency_${p}_ms`]);
   segments("percentiles", percentiles.map((p) => [`latency_${p}_ms`, p]), state.latency, (v) => { state.latency = v; draw(); });
   segments("metrics", run.metrics.map((m) => [m, run.measure[m].label]), state.metric, (v) => { state.metric = v; draw(); });
   chips("backends", "backend", run.backends, run.backends.map((b, i) => glyph("circle", `--c${i % 6}`)), state, draw);

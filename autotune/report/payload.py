@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autotune.report import profile
-from autotune.report.words import Measure, measures
+from autotune.report.words import Measure, measures, scenario
 from autotune.runfolder import RunData, front
 from autotune.runfolder.tables import UNFINISHED, knobs
 from autotune.slo import SLO, Limit, parse
@@ -24,6 +24,7 @@ def payload(run: RunData) -> dict[str, Any]:
         "knobs": knobs(run.trials),
         "limits": _limits(slo, run),
         "objective": _objective(slo, run, found),
+        "figure": scenario(run).figure.column,
         "pick": (run.pick or {}).get("trial"),
         "profile": profile.chart(profile.sides(run)),
         "trials": [_trial(trial, trial.number in best) for trial in run.trials],
@@ -61,7 +62,9 @@ def _line(value: object) -> str:
 
 def _limits(slo: SLO, run: RunData) -> dict[str, Any]:
     """The limits, those that the page lets its reader change apart from the rest."""
-    latency = {percentile: _bound(slo, f"latency_{percentile}_ms") for percentile in ("p50", "p99")}
+    single = scenario(run).kind == "single_stream"  # a server's rate was found under its limit
+    columns = {word: f"latency_{word}_ms" for word in ("p50", "p99")}
+    latency = {word: _bound(slo, column) if single else None for word, column in columns.items()}
     drops = {name: _drop(slo, name, run.metrics[name] == "max") for name in run.metrics}
     kept = [
         {
@@ -72,7 +75,7 @@ def _limits(slo: SLO, run: RunData) -> dict[str, Any]:
             "text": limit.text,
         }
         for limit in slo.limits
-        if not _editable(limit)
+        if not _editable(limit) or not (single or limit.quantity.column in run.metrics)
     ]
     return {**latency, "drops": drops, "kept": kept}
 
@@ -97,9 +100,9 @@ def _drop(slo: SLO, metric: str, more_is_better: bool) -> float | None:
 
 
 def _objective(slo: SLO, run: RunData, found: tuple[Measure, ...]) -> str:
-    """The column that decides under the limits: as said, else the cost, else the p50."""
+    """The column that decides under the limits: as said, else the cost, else the speed."""
     columns = [m.column for m in found]
     cost = ["cost_usd_per_million"] if "cost_usd_per_million" in run.objectives else []
     said = [slo.objective.column] if slo.objective else []
-    wanted = [*said, *cost, "latency_p50_ms", *columns]
+    wanted = [*said, *cost, scenario(run).figure.column, *columns]
     return next((column for column in wanted if column in columns), "")

@@ -1,11 +1,13 @@
 // The choice under limits, by the rule of autotune/pick.py (a test compares the two): latency by the
-// upper end of its interval, everything else by its value, never slower than the baseline at equal batch.
+// upper end of its interval, everything else by its value, never slower than the baseline at equal batch
+// (by the p50; a server by its rate, which must be above 0; offline by samples a second).
 "use strict";
 
-const P50 = "latency_p50_ms";
+const P50 = "latency_p50_ms", RATE = "server_rate_per_s";
 const ROUNDING = 1e-9;
 const isLatency = (column) => ["latency_p50_ms", "latency_p90_ms", "latency_p99_ms"].includes(column);
-const p50Of = (trial) => (trial.v[P50] ? trial.v[P50][0] : Infinity);
+const figureOf = (trials) => [RATE, P50, "throughput_per_s"].find((c) => trials.some((t) => t.outcome === "completed" && t.v[c])) || P50;
+const slownessOf = (trial, figure) => (trial.v[figure] ? (figure === P50 ? 1 : -1) * trial.v[figure][0] : Infinity);
 
 // The measured baseline of the trial's batch and target, and the one to fall back on.
 function baselineOf(trials, trial) {
@@ -34,13 +36,17 @@ function checkLimit(trial, limit, baseline) {
 }
 
 function checksOf(trials, trial, limits) {
-  const { alike, any } = baselineOf(trials, trial);
+  const { alike, any } = baselineOf(trials, trial), figure = figureOf(trials);
   const checks = limits.map((limit) => checkLimit(trial, limit, any));
-  if (alike && trial.origin !== "baseline") {
-    const limit = { column: P50, at_most: true, bound: p50Of(alike), relative: "", exact: true, text: "not slower than the baseline" };
-    checks.push(checkLimit(trial, limit, any));
+  const speed = { column: figure, at_most: figure === P50, relative: "", exact: true, text: "not slower than the baseline" };
+  if (trial.v[RATE] && trial.v[RATE][0] === 0) {
+    const limit = { column: RATE, at_most: false, bound: 0, relative: "", exact: true, text: "a rate above 0" };
+    checks.push({ limit, value: 0, bound: 0, met: false, excess: 0 });
+  }
+  if (alike && alike.v[figure] && trial.origin !== "baseline") {
+    checks.push(checkLimit(trial, { ...speed, bound: alike.v[figure][0] }, any));
   } else if (any && trial.origin !== "baseline") {
-    const limit = { column: P50, at_most: true, bound: null, relative: "", exact: true, text: "not slower than the baseline" };
+    const limit = { ...speed, bound: null };
     checks.push({ limit, value: null, bound: null, met: false, excess: Infinity });
   }
   return checks;
@@ -60,15 +66,16 @@ function firstBy(list, key) {
 
 // -> { pick, meeting, miss: { trial, checks } }; pick is null where nothing fits.
 function repick(trials, limits, objective) {
+  const figure = figureOf(trials);
   const verdicts = trials.filter((t) => t.outcome === "completed").map((trial) => ({ trial, checks: checksOf(trials, trial, limits) }));
   const meeting = verdicts.filter((v) => v.checks.every((c) => c.met)).map((v) => v.trial);
   if (!meeting.length) {
-    const miss = firstBy(verdicts, (v) => [Math.max(0, ...v.checks.map((c) => c.excess)), v.checks.filter((c) => !c.met).length, p50Of(v.trial), v.trial.n]);
+    const miss = firstBy(verdicts, (v) => [Math.max(0, ...v.checks.map((c) => c.excess)), v.checks.filter((c) => !c.met).length, slownessOf(v.trial, figure), v.trial.n]);
     return { pick: null, meeting, miss };
   }
   const sign = objective.direction === "max" ? -1 : 1;
   const measured = meeting.filter((t) => t.v[objective.column]);
   const best = firstBy(measured, (t) => [sign * t.v[objective.column][0], t.n]);
-  const pick = best && firstBy(measured.filter((t) => t === best || tied(best, t, objective.column)), (t) => [p50Of(t), t.n]);
+  const pick = best && firstBy(measured.filter((t) => t === best || tied(best, t, objective.column)), (t) => [slownessOf(t, figure), t.n]);
   return { pick, meeting, miss: null };
 }

@@ -14,7 +14,7 @@ Pair = tuple[Trial, Trial]
 
 _FAMILIES = {"distill": "student", "finetune": "prune", "ptq": "precision", "weights": "precision"}
 """Sections that say how another is done; they count as part of it."""
-_ORDER = ("student", "prune", "qat", "precision")
+_ORDER = ("student", "prune", "qat", "precision", "server")
 _RUNTIME = ("target", "batch", "threads", "backend")
 _ESSENTIAL = ("precision", "prune.structure", "prune.ratio")
 """Knobs that are named even where the run gave them a single value."""

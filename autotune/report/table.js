@@ -12,12 +12,13 @@ function tableColumns(run) {
   });
   const measured = (m) => ({
     key: `v ${m.column}`, label: m.label + (m.unit && !OWN_UNIT.includes(m.unit) ? `\n${m.unit}` : ""), number: true,
-    extra: ["latency_p90_ms", "parameters", "macs", "sparsity", "memory_peak_bytes", "load_seconds"].includes(m.column),
+    extra: ["latency_p90_ms", "mean_batch", "parameters", "macs", "sparsity", "memory_peak_bytes", "load_seconds"].includes(m.column),
     of: (t) => (t.v[m.column] ? t.v[m.column][0] : null),
     shown: (t) => (t.v[m.column] ? amount(t.v[m.column][0], { unit: OWN_UNIT.includes(m.unit) ? m.unit : "" }) : "·"),
     title: (t) => (t.v[m.column] ? interval(t.v[m.column], m) : ""),
   });
-  const first = ["target", "backend", "precision", "batch"].filter((name) => run.knobs.includes(name));
+  const batch = run.knobs.includes("server.max_batch") ? "server.max_batch" : "batch";
+  const first = ["target", "backend", "precision", batch].filter((name) => run.knobs.includes(name));
   return [
     { ...text("n", "trial", (t) => t.n), number: true }, text("outcome", "outcome", (t) => t.outcome),
     { ...text("front", "front", (t) => Number(t.front)), shown: (t) => (t.front ? "yes" : "") },

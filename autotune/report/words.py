@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from autotune import slo as slos
 from autotune.runfolder import RunData
 from autotune.runfolder.tables import fractions
+from autotune.scenario import Scenario
 from autotune.slo import Direction
 from autotune.space import Configuration
 
@@ -31,14 +33,26 @@ _KNOWN = (
     Measure("latency_p90_ms", "Latency p90", "ms", "min"),
     Measure("latency_p99_ms", "Latency p99", "ms", "min"),
     Measure("throughput_per_s", "Throughput", "/s", "max"),
+    Measure("server_rate_per_s", "Server rate", "requests/s", "max"),
     Measure("cost_usd_per_million", "Cost", "USD per million", "min"),
     Measure("size_bytes", "Size", "bytes", "min"),
     Measure("parameters", "Parameters", "count", "min"),
     Measure("macs", "MACs per sample", "count", "min"),
     Measure("sparsity", "Zero weights", "fraction", "max"),
     Measure("memory_peak_bytes", "Peak memory", "bytes", "min"),
+    Measure("device_memory_peak_bytes", "Peak memory of the GPU", "bytes", "min"),
+    Measure("energy_mj_per_sample", "Energy a sample", "mJ", "min"),
     Measure("load_seconds", "Load time", "s", "min"),
+    Measure("mean_batch", "Requests in a batch", "", "max"),
 )
+
+
+def scenario(run: RunData) -> Scenario:
+    """How requests came while the run measured; the limit on a server's p99 with it."""
+    kind = run.spec.get("scenario", "single_stream")
+    limits = slos.parse(((sentence, "") for sentence in run.slo), run.metrics).limits
+    bounds = [x.bound for x in limits if x.quantity.word == "latency_p99" and not x.relative]
+    return Scenario(kind, min(bounds, default=None) if kind == "server" else None)
 
 
 def measures(run: RunData) -> tuple[Measure, ...]:

@@ -5,11 +5,22 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from autotune.runfolder import RunData, assemble, encode_outcome
-from autotune.trial import Completed, Estimate, Failed, Measurement, Outcome, Rejected, Stopped
+from autotune.space import Configuration
+from autotune.trial import (
+    Completed,
+    Estimate,
+    Failed,
+    Measurement,
+    Outcome,
+    Rejected,
+    Stopped,
+    Trial,
+)
 
 BACKENDS = {
     "torch": ("torch.channels_last", "torch.freeze"),
@@ -197,3 +208,46 @@ def _work(settings: Mapping[str, Any]) -> tuple[float, float]:
 def columns(run: RunData) -> Sequence[str]:
     """Every column that some trial measured."""
     return sorted({c for t in run.trials if t.measurement for c in t.measurement.values})
+
+
+def serving(trials: int = 48, seed: int = 0) -> RunData:
+    """The same run behind a dynamic batcher: rates in the place of latencies one by one."""
+    run = example(trials, seed)
+    rng = random.Random(seed)
+    rate = {"accuracy": "max", "server_rate": "max", "cost": "min"}
+    limits = ["latency_p99 <= 5ms", "accuracy >= baseline - 1pt", "minimize cost"]
+    spec = {**SPEC, "scenario": "server", "objectives": rate, "slo": limits}
+    found = [_served(trial, rng) for trial in run.trials if trial.number not in range(1, 5)]
+    events = [event for t in found for event in _written(t)]
+    return assemble(Path("runs/serving"), spec, [*run.events[:2], *events, CLOSE])
+
+
+def _served(trial: Trial, rng: random.Random) -> Trial:
+    batch = 1 if trial.origin == "baseline" else rng.choice([1, 4, 16])
+    knobs: dict[str, Any] = {**trial.configuration, "batch": 1, "server.max_batch": batch}
+    if batch > 1:
+        knobs["server.max_queue_delay_ms"] = rng.choice([0.0, 1.0])
+    point = Configuration(tuple(sorted(knobs.items())))
+    if trial.measurement is None:
+        return replace(trial, configuration=point)
+    rate = 900 / trial.measurement["latency_p50_ms"] * (1 + 0.2 * math.log(batch))
+    rate = 0.0 if rng.random() < 0.1 else rate
+    values = {c: e for c, e in trial.measurement.values.items() if c != "throughput_per_s"}
+    values["latency_p99_ms"] = Estimate(4.8, 4.6, 4.95) if rate else Estimate(7.0)
+    values["server_rate_per_s"] = Estimate(rate, rate, 1.03 * rate if rate else 90.0)
+    values["cost_usd_per_million"] = Estimate(0.05 / 3600 / (rate or 1.0) * 1e6)
+    reason = ""
+    if not rate:
+        del values["cost_usd_per_million"]
+        reason = "no rate meets p99 <= 5 ms: at 90 requests/s the p99 is 7 ms"
+    served = Completed(Measurement(values, trial.measurement.facts, "ab12"), reason=reason)
+    return replace(trial, configuration=point, outcome=served)
+
+
+def _written(trial: Trial) -> list[Mapping[str, Any]]:
+    """The journal's events of a finished trial."""
+    assert trial.outcome is not None
+    head = {"number": trial.number, "at": 1_790_000_000.0 + 4 * trial.number}
+    begun = {"event": "trial", "origin": trial.origin, "settings": dict(trial.configuration)}
+    ended = {"event": "outcome", "outcome": encode_outcome(trial.outcome)}
+    return [{**begun, **head}, {**ended, **head, "stage_seconds": dict(trial.stage_seconds)}]

@@ -9,11 +9,12 @@ import pytest
 from autotune import slo
 from autotune.pick import pick
 from autotune.report import render
+from autotune.report.compression import effects
 from autotune.report.html import script_json
 from autotune.runfolder import RunData, assemble
 from autotune.space import Configuration
 from autotune.trial import Completed, Estimate, Failed, Measurement, Trial
-from report.example import SPEC, example
+from report.example import SPEC, example, serving
 
 EVIL = "</script><img src=x onerror=alert(1)>\u2028<!--"
 
@@ -258,3 +259,42 @@ def test_a_pick_that_was_measured_in_noise_says_so() -> None:
     doubted = {**run.pick, "warnings": ["trial 7, was measured while something else ran"]}
     text = prose(render(dataclasses.replace(run, pick=doubted)))
     assert "Beware: trial 7, was measured while something else ran." in text
+
+
+def test_a_servers_report_speaks_of_rates_and_of_no_single_stream() -> None:
+    run = picked(serving())
+    assert run.pick is not None
+    best = next(t for t in run.trials if t.number == run.pick["trial"])
+    given = run.trials[0]
+    assert best.measurement is not None
+    assert given.measurement is not None
+    page = render(run)
+    text, told = prose(page), data(page)
+    ratio = best.measurement["server_rate_per_s"] / given.measurement["server_rate_per_s"]
+    assert f"{ratio:.2g} times the requests a second of the model as given" in text
+    assert "each request answered by itself" in text
+    assert "surely answered within 5.00 ms" in text
+    assert "one request in flight" not in text
+    assert told["figure"] == "server_rate_per_s"
+    limits = told["limits"]
+    assert (limits["p50"], limits["p99"]) == (None, None)
+    assert [limit["text"] for limit in limits["kept"]] == ["latency_p99 <= 5ms"]
+    none = next(t for t in told["trials"] if t["v"].get("server_rate_per_s", [1])[0] == 0)
+    assert none["reason"].startswith("no rate meets p99 <= 5 ms")
+    assert none["n"] != best.number
+
+
+def test_what_batching_did_is_told_by_the_time_a_request_takes() -> None:
+    told = [e for e in effects(serving(400)) if e.setting.startswith("server")]
+    assert any("server" in effect.setting and effect.latency for effect in told)
+    for effect in told:
+        assert "batch 1" not in effect.place
+        if effect.latency is not None:
+            assert "a request by itself" in effect.sentence
+
+
+def test_one_by_one_the_method_is_about_latency() -> None:
+    text = prose(render(picked(example())))
+    assert "one request in flight" in text
+    assert "at equal batch" in text
+    assert "server rate" not in text.lower()
