@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from autotune import plugins
+from autotune import hardware, plugins
+from autotune.artifact import Stage
 from autotune.contracts import PRECISIONS, SHARED
 from autotune.engine import execute, given, intake
 from autotune.engine.child import die_with
@@ -56,12 +57,13 @@ class Probe:
     seconds: float = 0.0
 
 
-def probe(target: Target, most_s: float = MOST_S) -> Iterator[Probe]:
-    """Every precision of every backend that is installed, one after the other as they end.
+def probe(target: Target, most_s: float = MOST_S, stage_s: float = STAGE_S) -> Iterator[Probe]:
+    """Every precision of every backend that is installed, a backend's at a time as it ends.
 
     Args:
         target: The machine; the probes keep to its preparing cores.
         most_s: Seconds for all of them.
+        stage_s: Seconds after which a stage of a probe is ended.
 
     Raises:
         UserError: Not even the network itself can be built here (torch is missing, no disk).
@@ -72,63 +74,49 @@ def probe(target: Target, most_s: float = MOST_S) -> Iterator[Probe]:
         root = Path(folder)
         process = intake.start(model, CodeRef(_TASK, "data"), {}, root / "store", Needs())
         subject, _ = intake.finish(process, seed=0, timeout_s=most_s)
+        request = {
+            "store": str(root / "store"),
+            "model": subject.model.record(),
+            "code": subject.source.parameters["code"],
+            "data": subject.data.parameters["fingerprint"],
+            "cores": target.preparing,
+            "stage_s": stage_s,
+            "parent": os.getpid(),
+        }
         for name in plugins.names("backends"):
             backend = plugins.load("backends", name)
             if backend.unavailable():
                 continue
-            points = {word: _defaults(name, word) for word in PRECISIONS}
-            rejected = {
-                word: backend.reject(point, target, model) for word, point in points.items()
+            said = {
+                word: backend.reject(_defaults(name, word), target, model) for word in PRECISIONS
             }
-            tried = [word for word, why in rejected.items() if why is None]
-            yield from _tried(name, tried, subject, target, root, deadline)
-            for word, why in rejected.items():
+            tried = [word for word, why in said.items() if why is None]
+            yield from _tried({**request, "backend": name}, tried, root, deadline)
+            for word, why in said.items():
                 if why is not None:
                     yield Probe(name, word, "rejected", f"{why.kind}: {why.reason}")
 
 
 def _tried(
-    name: str,
-    words: Sequence[str],
-    subject: Subject,
-    target: Target,
-    root: Path,
-    deadline: float,
+    request: Mapping[str, Any], words: Sequence[str], root: Path, deadline: float
 ) -> Iterator[Probe]:
     """The precisions ``words`` of a backend; a process that dies is begun again after the word."""
-    left = list(words)
-    while left:
-        seconds = deadline - time.monotonic()
-        if seconds <= 0:
-            yield from (Probe(name, word, "not tried", "the time was up") for word in left)
-            return
+    name, left = request["backend"], list(words)
+    while left and time.monotonic() < deadline:
         answer = root / f"{name}-{left[0]}.jsonl"
-        request = answer.with_suffix(".json")
-        request.write_text(
-            json.dumps(
-                {
-                    "backend": name,
-                    "precisions": left,
-                    "store": str(root / "store"),
-                    "model": subject.model.record(),
-                    "code": subject.source.parameters["code"],
-                    "data": subject.data.parameters["fingerprint"],
-                    "cores": target.preparing,
-                    "answer": str(answer),
-                    "parent": os.getpid(),
-                }
-            )
-        )
-        ended = _child(request, seconds)
+        asked = answer.with_suffix(".json")
+        asked.write_text(json.dumps({**request, "precisions": left, "answer": str(answer)}))
+        ended = _child(asked, max(0.1, deadline - time.monotonic()), request["stage_s"])
         for line in answer.read_text().splitlines() if answer.exists() else ():
             yield Probe(**json.loads(line))
             left.pop(0)
-        if left and ended:
+        if left and time.monotonic() < deadline:
             yield Probe(name, left.pop(0), "fails", ended)
+    yield from (Probe(name, word, "not tried", "the time was up") for word in left)
 
 
-def _child(request: Path, seconds: float) -> str:
-    """Run the process to its end, at most so long; how it died, or ""."""
+def _child(request: Path, seconds: float, stage_s: float) -> str:
+    """Run the process to its end, at most so long; how it ended."""
     try:
         done = subprocess.run(
             [sys.executable, "-m", "autotune.engine.probing", str(request)],
@@ -140,14 +128,14 @@ def _child(request: Path, seconds: float) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"the time was up after {seconds:.0f} s"
+        return "the time was up"
     if done.returncode == -signal.SIGALRM:
-        return f"one stage took longer than {STAGE_S:.0f} s"
+        return f"one stage took longer than {stage_s:g} s"
     if done.returncode < 0:
         return f"the process was killed by {signal.Signals(-done.returncode).name}"
     said = done.stderr.decode(errors="replace").strip().splitlines()
     words = f": {said[-1][:_LINES]}" if said else ""
-    return f"the process ended with exit code {done.returncode}{words}" if done.returncode else ""
+    return f"the process ended with exit code {done.returncode}{words}"
 
 
 def _defaults(name: str, precision: str) -> Configuration:
@@ -183,9 +171,10 @@ def _probed(word: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """One precision: the accuracy's stage and all before it, which verify what they make."""
     model = given.read(request["model"])
     source, data = given.source(model, request["code"]), given.data(request["data"])
-    here = Target("local", 1, 1, None, _machine())
+    here = Target("local", 1, 1, None, hardware.machine())
     point = _defaults(request["backend"], word)
-    stages = plan(point, Subject(model, source, data, {}, 0), {"local": here}, _EFFORT)
+    effort = Effort(timeout_s=request["stage_s"])
+    stages = plan(point, Subject(model, source, data, {}, 0), {"local": here}, effort)
     begun = time.perf_counter()
     last = _run(stages.accuracy, Path(request["store"]))
     told = {"backend": request["backend"], "precision": word}
@@ -195,18 +184,9 @@ def _probed(word: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return {**told, "verdict": "runs", "kernels": last.facts["runtime"]["kernels"]}
 
 
-_EFFORT = Effort(timeout_s=STAGE_S)
-
-
-def _run(stage: Any, root: Path) -> execute.Result:
+def _run(stage: Stage, root: Path) -> execute.Result:
     inputs = [_run(before, root) for before in stage.inputs]
     return execute.run(stage, str(root), None, False, *inputs)
-
-
-def _machine() -> Any:
-    from autotune import hardware
-
-    return hardware.machine()
 
 
 def _line(text: str) -> str:
