@@ -122,8 +122,10 @@ def test_a_student_may_begin_with_the_given_weights_that_fit(model, context):
 
 
 def test_given_weights_that_fit_nowhere_are_refused(model, context):
+    asked = settings(model, distill__start="given", student__factory="small")
+    del asked["student.width"]
     with pytest.raises(StageError, match="no weight of the student has the name and the shape"):
-        applied(model, context, distill__start="given", student__factory="small")
+        distill.apply(networks.given(model), asked, context)
 
 
 def test_a_hint_pulls_the_students_representation_towards_the_teachers(model, context):
