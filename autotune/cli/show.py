@@ -14,7 +14,7 @@ from rich.markup import escape
 from autotune import deploy
 from autotune.api import Opening, Run, check
 from autotune.cli import listing
-from autotune.cli.terminal import complain, duration, err, out, show_pick
+from autotune.cli.terminal import complain, counted, duration, err, out, show_pick
 from autotune.errors import NothingFits
 from autotune.runfolder import RunData
 from autotune.runfolder.tables import answer
@@ -46,7 +46,7 @@ def result(run: Run, quiet: bool) -> None:
     if not quiet:
         summary = data.summary
         out.print(
-            f"{len(data.trials)} trials in {duration(summary.get('wall_s', 0.0))}; "
+            f"{counted(len(data.trials), 'trial')} in {duration(summary.get('wall_s', 0.0))}; "
             f"{summary.get('stages_executed', 0)} stages run; "
             f"with nothing shared it would be {summary.get('stages_needed', 0)}"
         )
@@ -119,11 +119,14 @@ _WIDEST = 400
 
 def _size(ahead: Opening, console: Any) -> None:
     spec = ahead.spec
-    size = "more than can be counted" if ahead.size is None else f"{ahead.size:,}"
-    console.print(f"[bold]{escape(spec.name)}[/]: {size} configurations")
+    many = "more configurations than can be counted"
+    size = many if ahead.size is None else counted(ahead.size, "configuration")
+    console.print(f"[bold]{escape(spec.name)}[/]: {size}")
     removed = sum(ahead.removed.values())
-    if removed:
-        console.print(f"  {removed:,} combinations removed:")
+    if removed and ahead.drawn:
+        console.print(f"  of {ahead.drawn:,} drawn at random {removed:,} cannot run:")
+    elif removed:
+        console.print(f"  {counted(removed, 'combination')} removed:")
     for reason, count in sorted(ahead.removed.items(), key=lambda pair: -pair[1]):
         console.print(f"    {count:>7,}  {escape(reason)}")
     for note in (*spec.notes, *ahead.collapsed):
@@ -132,8 +135,8 @@ def _size(ahead: Opening, console: Any) -> None:
     expected = min(ahead.estimate.seconds, limit or ahead.estimate.seconds)
     time = f"at most {duration(limit)}" if limit else "any time"
     console.print(
-        f"  {ahead.estimate.trials} trials in {time}; "
-        f"expected: up to {duration(expected)}, {ahead.estimate.trainings} trainings"
+        f"  {counted(ahead.estimate.trials, 'trial')} in {time}; "
+        f"expected: up to {duration(expected)}, {counted(ahead.estimate.trainings, 'training')}"
     )
 
 
@@ -143,6 +146,7 @@ def _plain(ahead: Opening) -> Mapping[str, Any]:
         "knobs": listing.plain(ahead.spec),
         "size": ahead.size,
         "removed": dict(ahead.removed),
+        "drawn": ahead.drawn,
         "notes": [*ahead.spec.notes, *ahead.collapsed],
         "estimate": asdict(ahead.estimate),
     }

@@ -38,6 +38,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
 
 
+def counted(number: int, word: str) -> str:
+    """A number of things: ``1 training``, ``12 trainings``."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
 def settings(configuration: Mapping[str, object]) -> str:
     """A configuration on one line, the backend first."""
     first = [str(configuration[k]) for k in ("backend", "precision") if k in configuration]

@@ -16,12 +16,14 @@ from autotune.engine.cluster import cluster, machines
 from autotune.engine.graph import Graph
 from autotune.engine.plan import Subject, needs
 from autotune.errors import RunFolderError, UserError
+from autotune.measure.blocks import clock_overhead_ns
+from autotune.measure.clock import fine_enough
 from autotune.runfolder import RunData
 from autotune.search.account import Ran
 from autotune.search.driver import Driver, Observer, counts
 from autotune.search.environment import environment, same_measuring
 from autotune.search.estimate import Estimate, estimate
-from autotune.spec import Spec, collapsed, on_machines
+from autotune.spec import Spec, collapsed, on_machines, unable
 from autotune.store.artifacts import Store
 from autotune.store.journal import Journal
 from autotune.task import CodeRef
@@ -39,6 +41,7 @@ class Opening:
         folder: The run folder.
         size: Configurations that can run; None where the space is continuous or huge.
         removed: Combinations that cannot, counted by reason.
+        drawn: Of how many random ones, where the size is None; 0 where ``removed`` is all.
         collapsed: Searched values that no configuration can have, one sentence each.
         estimate: How long it will probably take.
         finished: Trials that earlier sessions ended.
@@ -51,6 +54,11 @@ class Opening:
     collapsed: tuple[str, ...]
     estimate: Estimate
     finished: int
+    drawn: int = 0
+
+
+DRAWN = 2000
+"""So many points are drawn to tell what cannot run of a space too large to be counted."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,8 @@ def hold(session: Session, journal: Journal, earlier: RunData) -> str:
 def _hold(session: Session, journal: Journal, earlier: RunData, stopped: Callable[[], bool]) -> str:
     began = time.monotonic()
     spec = session.spec
+    if session.address is None:
+        fine_enough(clock_overhead_ns())
     process = intake.start(
         spec.model, spec.data, sources(spec), session.store, needs(spec.space, spec.model)
     )
@@ -133,10 +143,11 @@ def ahead(
     """What is known before the first trial."""
     grid = spec.space.grid()
     size = None if grid is None else len(grid.points)
-    removed = {} if grid is None else dict(grid.removed)
+    drawn = DRAWN if grid is None else 0
+    removed = unable(spec.space, drawn) if grid is None else dict(grid.removed)
     dead = () if grid is None else collapsed(spec.space, grid)
     expected = estimate(spec, subject, facts)
-    return Opening(spec, folder, size, removed, dead, expected, finished)
+    return Opening(spec, folder, size, removed, dead, expected, finished, drawn)
 
 
 def _valid(earlier: RunData, now: Mapping[str, Any]) -> tuple[Trial, ...]:

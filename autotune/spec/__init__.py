@@ -1,7 +1,7 @@
 """The door: a YAML file that a user wrote -> typed values, or an error that says what to mend."""
 
 from autotune.spec.catalog import Entry, Section, catalog
-from autotune.spec.compare import collapsed, differences
+from autotune.spec.compare import collapsed, differences, unable
 from autotune.spec.conditions import in_words
 from autotune.spec.load import load
 from autotune.spec.reader import dump
@@ -23,4 +23,5 @@ __all__ = [
     "load",
     "on_machines",
     "schema",
+    "unable",
 ]

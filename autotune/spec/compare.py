@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from autotune.errors import Infeasible
 from autotune.space import Grid, Space
 
 FREE = ("name", "budget", "slo", "stage_timeout")
@@ -43,6 +46,18 @@ def collapsed(space: Space, grid: Grid) -> tuple[str, ...]:
         only = f"only {kept[0]} is left; " if len(kept) == 1 else ""
         sentences.append(f"{knob.name}: {only}{gone} cannot run anywhere here")
     return tuple(sentences)
+
+
+def unable(space: Space, draws: int) -> dict[str, int]:
+    """Why how many of so many random points of a space cannot run: where it cannot be counted."""
+    rng = random.Random(0)
+    reasons: Counter[str] = Counter()
+    for _ in range(draws):
+        try:
+            space.configure({knob.name: knob.domain.draw(rng) for knob in space.knobs})
+        except Infeasible as error:
+            reasons[str(error)] += 1
+    return dict(reasons)
 
 
 def _leaves(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -51,10 +51,11 @@ def _value(parameter: Parameter, document: Document, where: Where) -> Scalar:
     value = _kind(parameter, document, where)
     if parameter.choices and not Choice(parameter.choices).contains(value):
         words = [str(choice) for choice in parameter.choices]
+        remedy = did_you_mean(str(value), words)
         raise document.error(
             where,
             f"{shown(value)} is not a {parameter.name} that {_owner(where)} knows",
-            did_you_mean(str(value), words),
+            remedy if "?" in remedy else f"{remedy} ({parameter.help})",
         )
     _bounded(parameter, value, document, where)
     return value

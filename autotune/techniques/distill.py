@@ -66,7 +66,7 @@ def _student(model: ModelSource) -> tuple[Parameter, ...]:
             str,
             _name(model),
             choices=_factories(model),
-            help="the task file's function that builds it; another than the given is called bare",
+            help="the task file's function that builds it; all but the given one get no arguments",
         ),
         *(
             Parameter(name, type(value), value, help=f"the factory's argument {name}", when=own)

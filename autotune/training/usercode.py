@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -86,36 +86,66 @@ def _defined(function: Any, file: str) -> int:
         return 1
 
 
-def callables(file: Path) -> tuple[str, ...]:
-    """The functions and classes that a file defines or imports by name at its top level, sorted.
+def factories(file: Path) -> tuple[str, ...]:
+    """What a file has at its top level that may build a network without arguments, sorted.
 
-    Told from its text, without running it; none where there is no such file. What ``import *``
-    or a call brings is not seen.
+    Functions and classes that it defines, but for those that want arguments or say that they
+    return something else, and what it imports by name: from elsewhere than beside it no classes
+    (they have a capital) and no modules (something is read of them). Told from its text, without
+    running it; none where there is no such file. What ``import *`` or a call brings is not seen.
 
     Raises:
         TaskError: It is not Python.
     """
     if not file.is_file():
         return ()
-    return _callables(file, file.stat().st_mtime_ns)
+    return _factories(file, file.stat().st_mtime_ns)
 
 
 @cache
-def _callables(file: Path, changed_ns: int) -> tuple[str, ...]:
+def _factories(file: Path, changed_ns: int) -> tuple[str, ...]:
     """Cached for the file as it was changed last, at ``changed_ns``."""
-    return tuple(sorted(set(_named(_tree(file).body)) - {"*"}))
+    tree = _tree(file)
+    read = {node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    modules = {node.id for node in read if isinstance(node, ast.Name)}
+    found = set(_builders(tree.body, file.parent, modules)) - {"*"}
+    return tuple(sorted(found))
 
 
-def _named(body: list[ast.stmt]) -> Iterator[str]:
+def _builders(body: list[ast.stmt], folder: Path, modules: Collection[str]) -> Iterator[str]:
     for node in body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield node.name
+        if isinstance(node, ast.FunctionDef):
+            if not _wants(node, 0) and _returned(node) not in _NO_NETWORK:
+                yield node.name
+        elif isinstance(node, ast.ClassDef):
+            first = [n for n in node.body if isinstance(n, ast.FunctionDef)]
+            if not any(n.name == "__init__" and _wants(n, 1) for n in first):
+                yield node.name
         elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
-            yield from (alias.asname or alias.name for alias in node.names)
+            names = [alias.asname or alias.name for alias in node.names]
+            beside = node.level or any(_files(folder, node.module or ""))
+            yield from (n for n in names if beside or (n[0].islower() and n not in modules))
         elif isinstance(node, ast.If | ast.Try):
             handlers = node.handlers if isinstance(node, ast.Try) else []
             for part in (node.body, node.orelse, *(handler.body for handler in handlers)):
-                yield from _named(part)
+                yield from _builders(part, folder, modules)
+
+
+_NO_NETWORK = ("None", "Data", "bool", "int", "float", "str")
+"""What a function that builds no network may say that it returns."""
+
+
+def _wants(function: ast.FunctionDef, given: int) -> bool:
+    """Whether it has arguments without defaults, beyond the first ``given``."""
+    arguments = function.args
+    count = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
+    return count > given or None in arguments.kw_defaults
+
+
+def _returned(function: ast.FunctionDef) -> str:
+    """The type that it says it returns; "" where it says none."""
+    said = function.returns
+    return "" if said is None else ast.unparse(said).strip("\"'").rpartition(".")[2]
 
 
 def sources(file: Path) -> tuple[Path, ...]:

@@ -1,6 +1,8 @@
 """What is told of a run whose limits were lifted, and of what failed."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +13,8 @@ from autotune.cli import group, show
 from autotune.errors import SpecError
 from autotune.runfolder import JOURNAL, encode_outcome
 from autotune.runfolder import SPEC as SPEC_FILE
+from autotune.search.estimate import Estimate
+from autotune.search.session import Opening
 from autotune.spec import dump
 from autotune.store import journal
 from autotune.store.journal import Journal
@@ -101,3 +105,18 @@ def test_a_pick_against_a_disturbed_baseline_warns(tmp_path, capsys):
     show.result(run, quiet=False)
     out = " ".join(capsys.readouterr().out.split())
     assert "warning: the baseline, trial 3, was measured while something else ran" in out
+
+
+def test_of_what_cannot_be_counted_a_sample_is_told(tmp_path, capsys):
+    spec = SimpleNamespace(name="large", notes=(), budget=SimpleNamespace(seconds=None), space=None)
+    one = Estimate(1, 1, 30.0)
+    ahead = Opening(spec, tmp_path, None, {"no such kernels": 700}, (), one, 0, 2000)
+    show.opening(ahead)
+    told = capsys.readouterr().err
+    assert "large: more configurations than can be counted" in told
+    assert "of 2,000 drawn at random 700 cannot run:" in told
+    assert "700  no such kernels" in told
+    assert "1 trial in any time; expected: up to 30s, 1 training\n" in told
+    show.opening(replace(ahead, size=1, removed={"why": 1}, drawn=0))
+    told = capsys.readouterr().err
+    assert "large: 1 configuration\n  1 combination removed:" in told

@@ -1,5 +1,7 @@
 """Where a search begins."""
 
+import shutil
+
 from autotune.search.starts import baselines, declared, experts
 from autotune.spec import load
 
@@ -85,9 +87,13 @@ def test_the_baseline_is_the_model_as_given_also_where_the_space_leaves_it_out(t
         assert not any(knob.startswith(("distill.", "finetune.")) for knob in point)
 
 
-def test_the_baseline_is_no_student_where_students_differ_in_every_way(tiny):
-    words = {"factory": ["build_model", "Net"], "shrink": [0, 0.5], "width": [16, 8]}
-    spec = load(tiny / "space.yaml", {f"space.student.{k}": v for k, v in words.items()})
+def test_the_baseline_is_no_student_where_students_differ_in_every_way(tiny, tmp_path):
+    for name in ("task.py", "space.yaml", "teacher.pt"):
+        shutil.copy(tiny / name, tmp_path)
+    with (tmp_path / "task.py").open("a") as file:
+        file.write("\n\ndef small():\n    return Net(8)\n")
+    words = {"factory": ["build_model", "small"], "shrink": [0, 0.5], "width": [16, 8]}
+    spec = load(tmp_path / "space.yaml", {f"space.student.{k}": v for k, v in words.items()})
     points = spec.space.grid().points
     for point in baselines(spec):
         own = {k: v for k, v in point.items() if k.startswith("student.")}

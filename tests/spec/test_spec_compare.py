@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from autotune.spec import differences, load
+from autotune.spec import differences, load, unable
 
 CHANGES = [
     ("", ""),
@@ -62,3 +62,16 @@ def test_what_comes_and_goes_is_told(write):
 )
 def test_what_a_continuation_may_change_is_no_difference(old, new, write):
     assert differences(load(write()).resolved, load(write(old, new)).resolved) == []
+
+
+def test_of_a_space_that_cannot_be_counted_a_sample_tells_what_cannot_run(write):
+    threads = "threads: [1, 3]"
+    spec = load(write("threads: 1", threads))
+    counted = spec.space.grid()
+    assert sum(counted.removed.values()) > 0
+    drawn = unable(spec.space, 400)
+    assert drawn.keys() == counted.removed.keys()
+    share = sum(counted.removed.values()) / (len(counted.points) + sum(counted.removed.values()))
+    assert 0 < sum(drawn.values()) < 400
+    assert abs(sum(drawn.values()) / 400 - share) < 0.3
+    assert unable(spec.space, 0) == {}

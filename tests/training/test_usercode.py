@@ -193,7 +193,10 @@ def test_a_data_function_that_wants_an_argument(tmp_path):
 CALLABLES = """
 from __future__ import annotations
 import numpy as np
+from torch import Tensor, nn
 from models import small, big as large
+from beside import Own
+from elsewhere import Far
 WIDTHS = (8, 16)
 if WIDTHS:
     def inner(): ...
@@ -204,28 +207,38 @@ try:
     from extra import fast
 except ImportError:
     def slow(): ...
-def build_model(width):
+def build_model(width=8, *, depth=2):
     def hidden(): ...
-class Net: ...
+class Net(nn.Module):
+    def __init__(self, width=8): ...
+class Wide:
+    def __init__(self, width): ...
+def wide(width): ...
+def deep(*, depth): ...
+def data() -> autotune.Data: ...
+def show() -> None: ...
+def quoted() -> "nn.Module": ...
 """
 
 
-def test_the_callables_of_a_file_are_told_without_running_it(tmp_path):
-    file = write(tmp_path, {"task.py": "raise RuntimeError\n" + CALLABLES}) / "task.py"
-    found = {"Net", "Other", "build_model", "fast", "inner", "large", "slow", "small"}
-    assert set(usercode.callables(file)) == found
-    assert usercode.callables(tmp_path / "nowhere.py") == ()
+def test_the_factories_of_a_file_are_told_without_running_it(tmp_path):
+    files = {"task.py": "raise RuntimeError\n" + CALLABLES, "beside.py": ""}
+    file = write(tmp_path, files) / "task.py"
+    found = {"Net", "Other", "Own", "build_model", "fast", "inner", "large", "quoted", "slow"}
+    found |= {"small"}
+    assert set(usercode.factories(file)) == found
+    assert usercode.factories(tmp_path / "nowhere.py") == ()
 
 
 def test_a_file_that_changed_is_read_again(tmp_path):
     file = write(tmp_path, {"task.py": "def one(): ...\n"}) / "task.py"
-    assert usercode.callables(file) == ("one",)
+    assert usercode.factories(file) == ("one",)
     file.write_text("def two(): ...\n")
     os.utime(file, ns=(1, 1))
-    assert usercode.callables(file) == ("two",)
+    assert usercode.factories(file) == ("two",)
 
 
 def test_a_broken_file_is_told(tmp_path):
     file = write(tmp_path, {"task.py": "def one(:\n"}) / "task.py"
     with pytest.raises(TaskError, match="it is not Python"):
-        usercode.callables(file)
+        usercode.factories(file)
