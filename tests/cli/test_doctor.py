@@ -12,7 +12,7 @@ from autotune.engine.probing import Probe
 
 NOISY = Noise((1,), p50_ms=0.2, p95_ms=0.4, waited=0.5, steal=None)
 RUNS = Probe("openvino", "bf16", "runs", kernels={"fp32": 0, "bf16": 7}, seconds=0.2)
-FAILS = Probe("torch", "int8", "fails", "the process was killed by [SIGSEGV]")
+FAILS = Probe("torch", "int8", "fails", "the process was killed by [red]")
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ FAILS = Probe("torch", "int8", "fails", "the process was killed by [SIGSEGV]")
         (NOISY, "too noisy to trust figures measured now[/]: 50.0% of the time another process"),
         (NOISY, "stolen by the host: not told"),
         (RUNS, "openvino bf16: [green]runs[/] (7 bf16)"),
-        (FAILS, "torch int8: [red]fails[/]: the process was killed by \\[SIGSEGV]"),
+        (FAILS, "torch int8: [red]fails[/]: the process was killed by \\[red]"),
         (Plugin("backends", "tensorrt", "NVIDIA", "no driver"), "backend tensorrt: [red]no[/]"),
         (Plugin("metrics", "top1", "a share"), "metric top1: a share"),
         (Missed("noise", "no core"), "noise not found out[/]: no core"),
