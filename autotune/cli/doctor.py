@@ -31,7 +31,7 @@ def command(*, quick: bool, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(_record(examine(quick=quick)), indent=2))
         return 0
-    with err.status("") as status:
+    with err.status("", refresh_per_second=2) as status:  # seldom: it must not be the noise
         for finding in examine(quick=quick, tell=status.update):
             for line in _lines(finding):
                 out.print(line)
