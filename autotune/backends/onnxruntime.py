@@ -73,7 +73,7 @@ _GROUP = 32
 def unavailable() -> str | None:
     if find_spec("onnxruntime") is None:
         return "onnxruntime is not installed: pip install onnxruntime"
-    return None
+    return onnxruntime_cuda.both()
 
 
 def parameters() -> tuple[Parameter, ...]:

@@ -16,6 +16,7 @@ from autotune.artifact import Stage
 from autotune.contracts import StageContext
 from autotune.conversion import arrays, graphs, narrow, trt_integers, trt_layers, trt_library
 from autotune.errors import StageError
+from autotune.hardware import held
 from autotune.plugins import version
 from autotune.space import Settings
 from autotune.training.network import SOURCE
@@ -105,7 +106,8 @@ def run(context: StageContext) -> Mapping[str, Any]:
         model = narrow.floats(model, asked["floats"])
     samples = arrays.read(context.inputs[1], "test", limit=1)
     shapes = {name: tuple(array.shape[1:]) for name, array in samples.items()}
-    plan, cache, layers = _build(model.SerializeToString(), shapes, asked)
+    with held(context.stage.hints):
+        plan, cache, layers = _build(model.SerializeToString(), shapes, asked)
     (context.out / ENGINE).write_bytes(plan)
     (context.out / CACHE).write_bytes(cache)
     (context.out / LAYERS).write_text(json.dumps(trt_layers.record(layers)))

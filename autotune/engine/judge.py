@@ -15,6 +15,7 @@ from autotune.contracts import Metric, StageContext
 from autotune.conversion import arrays
 from autotune.engine.build import CHECKED, OUTPUTS, SIZE
 from autotune.errors import StageError, TaskError
+from autotune.hardware import held
 from autotune.measure import accuracy as statistics
 from autotune.measure import check
 from autotune.task import CodeRef
@@ -40,7 +41,8 @@ def accuracy(context: StageContext) -> Mapping[str, Any]:
     settings = context.parameters["settings"]
     x = arrays.read(data, "test")
     batch = int(context.parameters.get("batch", BATCH))
-    with backend.open(artifact, settings, batch, threads=1) as session:
+    alone = held(context.stage.hints)
+    with alone, backend.open(artifact, settings, batch, threads=1) as session:
         outputs = _predict(session.run, x, batch)
         facts = dict(session.facts())
     precision = str(settings["precision"])
@@ -60,7 +62,7 @@ def accuracy(context: StageContext) -> Mapping[str, Any]:
     return {**told, "size_bytes": size}
 
 
-_SHIPPED = (".pt", ".onnx", ".xml", ".bin")
+_SHIPPED = (".pt", ".onnx", ".xml", ".bin", ".engine")
 
 
 def _predict(run: Any, x: Mapping[str, arrays.Array], batch: int) -> Floats:

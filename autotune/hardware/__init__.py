@@ -1,7 +1,7 @@
 """What is here, what it can do, its lanes, and in which state it is."""
 
 from autotune.hardware.gpus import Accelerators, accelerators
-from autotune.hardware.lanes import lane, pin
+from autotune.hardware.lanes import held, lane, pin
 from autotune.hardware.processor import (
     bf16_kernels,
     instruction_sets,
@@ -17,6 +17,7 @@ __all__ = [
     "accelerators",
     "bf16_kernels",
     "condition",
+    "held",
     "instruction_sets",
     "lane",
     "machine",

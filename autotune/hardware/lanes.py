@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from autotune.errors import MachineError
 from autotune.target import Target
@@ -50,6 +51,20 @@ def lane(target: Target, tell: Callable[[str], None] = lambda _: None) -> Iterat
         yield cores
     finally:
         _close(handles)
+
+
+@contextmanager
+def held(hints: Mapping[str, Any]) -> Iterator[None]:
+    """The lane of the target in a stage's hints, as long as the context lasts; none: none is held.
+
+    For stages that compute on a GPU without measuring on it. All GPU lanes of a machine begin at
+    its last core, so that no two overlap in time.
+    """
+    if "target" not in hints:
+        yield
+        return
+    with lane(Target.from_record(hints["target"])):
+        yield
 
 
 def _waited(cores: Sequence[int], tell: Callable[[str], None]) -> list[int]:

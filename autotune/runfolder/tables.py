@@ -31,8 +31,6 @@ _MEASURED = (
     "macs",
     "sparsity",
     "memory_peak_bytes",
-    "device_memory_peak_bytes",
-    "energy_mj_per_sample",
     "load_seconds",
 )
 _BOUNDED = ("latency_p50_ms", "latency_p99_ms", "server_rate_per_s")

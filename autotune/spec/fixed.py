@@ -132,6 +132,7 @@ _COLUMNS = frozenset(
         *("trial", "outcome", "reason", "origin", "on_front", "baseline", "stage_seconds"),
         *(quantity.column for quantity in QUANTITIES.values()),
         *("latency_mean_ms", "memory_peak_bytes", "load_seconds"),
+        *("device_memory_peak_bytes", "energy_mj_per_sample"),
         *("parameters", "macs", "sparsity"),
     ]
 )
