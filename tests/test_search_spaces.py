@@ -29,6 +29,17 @@ def needs(package, name):
         pytest.skip(f"the space {name} needs the package {package}, which is not installed")
 
 
+VARIANTS = sorted(set(HOME.glob("*/*.yaml")) - set(SPACES))
+
+
+@pytest.mark.parametrize("path", VARIANTS, ids=[f"{p.parent.name}/{p.name}" for p in VARIANTS])
+def test_a_variant_loads_and_shares_the_files_of_its_space(path):
+    spec, beside = load(path), load(path.with_name("space.yaml"))
+    assert len(spec.space.grid().points) > spec.budget.trials
+    assert (spec.model, spec.data) == (beside.model, beside.data)
+    assert spec.name != beside.name
+
+
 @pytest.fixture(params=SPACES, ids=NAMES)
 def path(request):
     """A space's file, where the packages it refers to are installed."""

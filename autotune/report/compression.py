@@ -53,7 +53,7 @@ def metric(run: RunData) -> Measure | None:
 def pace(run: RunData) -> str:
     """What ``Effect.latency`` is a ratio of, as a column's head."""
     served = any(RATE in _values(trial) for trial in run.trials)
-    return "Time a request" if served else "Latency p50"
+    return "Time per request" if served else "Latency p50"
 
 
 def effects(run: RunData) -> tuple[Effect, ...]:
@@ -125,7 +125,7 @@ def _speed(family: str, trial: Trial, sibling: Trial, latency: Estimate | None) 
     if latency is None:
         return f"The {'rate' if served else 'latency'} of one of the two is not known"
     backend = trial.configuration.get("backend", "this backend")
-    noun = "time a request" if served else "latency"
+    noun = "time per request" if served else "latency"
     against = f"{number(latency.value)}x the {noun} of {_plain(family, sibling)}"
     zeros = _zeros(_values(trial), _values(sibling))
     if zeros is not None:

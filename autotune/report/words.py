@@ -33,7 +33,7 @@ _KNOWN = (
     Measure("latency_p90_ms", "Latency p90", "ms", "min"),
     Measure("latency_p99_ms", "Latency p99", "ms", "min"),
     Measure("throughput_per_s", "Throughput", "/s", "max"),
-    Measure("server_rate_per_s", "Server rate", "requests/s", "max"),
+    Measure("server_rate_per_s", "Server rate", "/s", "max"),
     Measure("cost_usd_per_million", "Cost", "USD per million", "min"),
     Measure("size_bytes", "Size", "bytes", "min"),
     Measure("parameters", "Parameters", "count", "min"),

@@ -7,7 +7,6 @@ a few rounds. What those tell takes the place of what the search saw; the journa
 
 from __future__ import annotations
 
-import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from autotune.engine.lane import SAMPLES
 from autotune.engine.plan import Plan
 from autotune.errors import AutotuneError
 from autotune.pick import pick, slowness
+from autotune.search.effort import effort
 from autotune.search.outcome import completed, priced
 from autotune.search.propose import front
 from autotune.search.prospect import counting
@@ -139,7 +139,7 @@ def _fitting(wanted: Sequence[Trial], bench: Bench) -> list[Trial]:
     """The first of them, as many as fit into the time left."""
     lanes = sum(target.lanes for target in bench.spec.targets)
     left, chosen = bench.left_s() * lanes, []
-    longest = math.inf if _serves(bench) else _LONGEST_S
+    longest = effort(bench.spec).tail_max_s + _USUAL_S if _serves(bench) else _LONGEST_S
     for trial in wanted:
         left -= LEAST_ROUNDS * min(longest, trial.stage_seconds.get("latency", _USUAL_S))
         if left < 0:

@@ -8,8 +8,9 @@ from autotune.spec import Spec
 
 _RATE_S = (4.0, 30.0)
 """The least and the most that finding a server's rate may take."""
-_REQUESTS = 600
-"""In between it is this many times the limit: a server that meets it answers faster than that."""
+_REQUESTS = 300
+"""In between it is this many times the limit: a server that meets it answers faster than that, and
+from so many requests a p99 can be told."""
 
 
 def effort(spec: Spec) -> Effort:
