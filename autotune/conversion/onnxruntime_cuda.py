@@ -257,7 +257,7 @@ class Bound:
         self._session = session
         place = session.io_binding()
         values = {
-            name: OrtValue.ortvalue_from_numpy(array, device, index)
+            name: OrtValue.ortvalue_from_numpy(np.array(array), device, index)  # not the caller's
             for name, array in first.items()
         }
         for name, value in values.items():
