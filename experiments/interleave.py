@@ -1,4 +1,4 @@
-"""Artifacts timed against each other: blocks in turn (A B C A B C ...), one process, one core.
+"""Artifacts timed against each other by ``measure.interleave``: one process, one core.
 
 ``compare`` starts that process; the file is its program as well.
 """
@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,59 +41,44 @@ def compare(
     return found
 
 
-def ratio(
-    blocks: Mapping[str, Sequence[float]], one: str, two: str, draws: int = 2000
-) -> tuple[float, float, float]:
+def ratio(blocks: Mapping[str, Sequence[float]], one: str, two: str) -> tuple[float, float, float]:
     """How many times slower ``one`` is than ``two``: the median of the blocks' ratios.
 
-    With it the 95 % interval of that median, by a bootstrap over the blocks.
+    With it the 95 % interval of that median.
     """
     import numpy as np
 
-    ratios = np.array(blocks[one]) / np.array(blocks[two])
-    rng = np.random.default_rng(0)
-    medians = np.median(rng.choice(ratios, (draws, len(ratios))), axis=1)
-    low, high = np.quantile(medians, [0.025, 0.975])
-    return float(np.median(ratios)), float(low), float(high)
+    from autotune.measure.compare import Interleaved
+
+    found = Interleaved(np.array([blocks[one], blocks[two]]), ()).ratio(0, 1)
+    return found.value, float(found.low or 0.0), float(found.high or 0.0)
 
 
 def _main(request: dict[str, Any]) -> dict[str, list[float]]:
     from contextlib import ExitStack
-
-    import numpy as np
+    from functools import partial
 
     from autotune import plugins
     from autotune.conversion import arrays
+    from autotune.measure import interleave
 
     x = arrays.read(Path(request["data"]), "test")
-    medians: dict[str, list[float]] = {entry["name"]: [] for entry in request["entries"]}
+    entries = request["entries"]
     with ExitStack() as stack:
-        turns = []
-        for entry in request["entries"]:
+        calls = []
+        for entry in entries:
             backend = plugins.load("backends", entry["backend"])
-            session = stack.enter_context(
-                backend.open(Path(entry["artifact"]), entry["settings"], entry["batch"], 1)
-            )
+            whole = Path(entry["artifact"]), entry["settings"], entry["batch"], 1
+            session = stack.enter_context(backend.open(*whole))
             batches = [arrays.rows(x, start, entry["batch"]) for start in range(32)]
-            for batch in batches:
-                session.run(batch)
-            turns.append((entry["name"], session, batches))
-        for _ in range(request["blocks"]):
-            for name, session, batches in turns:
-                medians[name].append(_turn(session, batches, request["block_s"], np))
-    return medians
+            calls.append(partial(_request, session, batches))
+        found = interleave(calls, rounds=request["blocks"], block_s=request["block_s"])
+    names = [entry["name"] for entry in entries]
+    return dict(zip(names, found.medians_ms.tolist(), strict=True))
 
 
-def _turn(session: Any, batches: Sequence[Any], seconds: float, np: Any) -> float:
-    session.run(batches[0])  # what the one before left in the caches is not its doing
-    times: list[int] = []
-    end = time.perf_counter() + seconds
-    while len(times) < 5 or time.perf_counter() < end:
-        batch = batches[len(times) % len(batches)]
-        start = time.perf_counter_ns()
-        session.run(batch)
-        times.append(time.perf_counter_ns() - start)
-    return float(np.median(times)) / 1e6
+def _request(session: Any, batches: Sequence[Any], number: int) -> object:
+    return session.run(batches[number % len(batches)])
 
 
 if __name__ == "__main__":

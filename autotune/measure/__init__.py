@@ -7,7 +7,7 @@ Usable alone (docs/measuring.md): ``latency`` times any callable, ``table`` show
 from autotune.measure.accuracy import mcnemar, paired_difference, resolution_words, wilson
 from autotune.measure.alone import Latencies, latency, table
 from autotune.measure.check import tolerance, verify
-from autotune.measure.compare import Comparison, compare
+from autotune.measure.compare import Comparison, Interleaved, compare, interleave
 from autotune.measure.cost import cost_estimate, cost_usd_per_million
 from autotune.measure.loop import LoopSettings, Timing, time_calls
 from autotune.measure.memory import peak_rss_bytes, reset_peak, rss_bytes
@@ -16,6 +16,7 @@ from autotune.measure.statistics import block_bootstrap, latency_columns, quanti
 
 __all__ = [
     "Comparison",
+    "Interleaved",
     "Latencies",
     "LoopSettings",
     "Timing",
@@ -24,6 +25,7 @@ __all__ = [
     "compare",
     "cost_estimate",
     "cost_usd_per_million",
+    "interleave",
     "latency",
     "latency_columns",
     "mcnemar",

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from autotune.measure import compare
+from autotune.measure import compare, interleave
 from autotune.measure.compare import LEAST_PAIRS
 
 
@@ -96,6 +96,25 @@ def test_what_costs_no_more_than_the_clock_is_timed_in_groups():
     assert 0 < np.median(found.b_ms) < 0.01
     assert found.ratio.value > 0.2
     assert calls == list(range(len(calls)))
+
+
+def test_any_number_take_turns_each_round_in_an_order_of_its_own(clock):
+    lengths_ms = (1.0, 2.0, 4.0)
+    calls = [lambda _, ms=ms: clock.busy(ms / 1000) for ms in lengths_ms]
+    found = interleave(calls, rounds=20, block_s=0.01)
+    assert found.medians_ms.shape == (3, 20)
+    assert np.median(found.medians_ms, axis=1) == pytest.approx(lengths_ms, rel=0.001)
+    assert all(sorted(places) == [0, 1, 2] for places in found.order)
+    assert len(set(found.order)) > 1
+    ratio = found.ratio(2, 0)
+    assert ratio.value == pytest.approx(4.0, rel=0.001)
+    assert ratio.low <= ratio.value <= ratio.high
+
+
+@pytest.mark.parametrize("wrong", [{"calls": []}, {"rounds": 0}, {"block_s": -1.0}])
+def test_turns_of_nothing_are_refused(wrong):
+    with pytest.raises(ValueError, match="turns need a callable"):
+        interleave(**{"calls": [lambda _: None], **wrong})
 
 
 @pytest.mark.parametrize("wrong", [{"pairs": LEAST_PAIRS - 1}, {"block_s": 0.0}])
