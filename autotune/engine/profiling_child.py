@@ -63,11 +63,14 @@ def _profile(request: Mapping[str, Any]) -> Profile:
 
 def _inputs(data: Path, batch: int, *, whole: bool) -> list[Arrays]:
     """Distinct requests, which are rotated."""
+    import numpy as np
+
     from autotune.conversion import arrays
 
     if whole:
         x = arrays.read(data, "test")
-        return [{n: a[i] for n, a in x.items()} for i in range(len(next(iter(x.values()))))]
+        count = len(next(iter(x.values())))
+        return [{name: np.asarray(array[i]) for name, array in x.items()} for i in range(count)]
     x = arrays.read(data, "test", limit=INPUTS * batch)
     count = max(16, min(INPUTS, len(next(iter(x.values()))) // batch))
     return [arrays.rows(x, i * batch, batch) for i in range(count)]

@@ -132,7 +132,7 @@ def take(
             place=str(run.folder),
             remedy="name a completed one: `trials.csv` in the run folder lists them",
         )
-    configuration = trial.configuration
+    configuration, target = trial.configuration, _target(run, trial)
     opened = [event for event in run.events if event["event"] == "open"]
     work = profiling.Work(
         backend=str(configuration["backend"]),
@@ -142,7 +142,7 @@ def take(
         artifact=str(trial.measurement.facts["artifact"]),
         data=str(opened[-1]["artifacts"][1]),
     )
-    return profiling.take(work, _target(run, trial), store, timeout_s, tell)
+    return profiling.take(work, target, store, timeout_s, tell)
 
 
 def _target(run: RunData, trial: Trial) -> Target:

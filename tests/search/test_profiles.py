@@ -1,0 +1,97 @@
+"""When a run's trials are profiled, and when they cannot be."""
+
+import dataclasses
+import time
+
+import pytest
+from report.example import example
+from report.test_html import picked
+from runfolder.test_profiles import PROFILE, profile, told
+
+from autotune import hardware
+from autotune.errors import RunFolderError
+from autotune.runfolder import JOURNAL, assemble
+from autotune.search import profiles
+from autotune.store.artifacts import Store
+from autotune.store.journal import Journal, read
+from autotune.trial import Completed
+
+
+def closed(budget, wall, ago):
+    close = {"event": "close", "at": time.time() - ago, "why": "budget"}
+    close["summary"] = {"budget_s": budget, "wall_s": wall}
+    return assemble(example().folder, {}, [close])
+
+
+def here(run):
+    """The run as if it had been measured on this machine, its artifacts gone."""
+    machine = dataclasses.asdict(hardware.machine())
+    machine["flags"] = list(machine["flags"])
+    targets = {"local": {"lane_cores": 1, "machine": machine}}
+    opened = {"event": "open", "at": 0.0, "artifacts": ["a" * 32, "b" * 32]}
+    return dataclasses.replace(
+        run,
+        environment={**run.environment, "targets": targets},
+        events=(*run.events, opened),
+        trials=tuple(stored(trial) for trial in run.trials),
+    )
+
+
+def stored(trial):
+    if trial.measurement is None:
+        return trial
+    facts = {**trial.measurement.facts, "artifact": "c" * 32}
+    measurement = dataclasses.replace(trial.measurement, facts=facts)
+    return dataclasses.replace(trial, outcome=Completed(measurement))
+
+
+def test_what_is_left_is_the_budget_without_what_was_used_and_has_passed_since():
+    assert profiles.left_s(closed(60.0, 50.0, 4.0)) == pytest.approx(6, abs=1)
+    assert profiles.left_s(closed(60.0, 50.0, 40.0)) < 0
+    assert profiles.left_s(closed(None, 50.0, 4.0)) == float("inf")
+
+
+def test_a_search_keeps_back_little_for_it():
+    assert profiles.reserve_s(None) == profiles.reserve_s(600.0) == profiles.MOST_S
+    assert profiles.reserve_s(50.0) == pytest.approx(1.0)
+
+
+def test_without_time_nothing_is_begun(tmp_path):
+    with Journal(tmp_path / JOURNAL) as journal:
+        run = here(picked(example()))
+        assert not profiles.complete(run, Store(tmp_path / "store"), journal, lambda: 1.0)
+    assert read(tmp_path / JOURNAL) == []
+
+
+def test_why_a_trial_could_not_be_profiled_is_written_down(tmp_path):
+    run = here(picked(example()))
+    with Journal(tmp_path / JOURNAL) as journal:
+        assert profiles.complete(run, Store(tmp_path / "store"), journal, lambda: 60.0)
+    told = read(tmp_path / JOURNAL)
+    assert [event["number"] for event in told] == [t.number for t in profiles.wanted(run, None)]
+    assert all("no longer in the store" in event["error"] for event in told)
+
+
+def test_what_the_run_holds_is_not_taken_again():
+    run = told(profile(0), profile(7))
+    trials = [run.trials[0], run.trials[7]]
+    assert profiles.held(run, trials) == {0: PROFILE, 7: PROFILE}
+    assert profiles.held(run, [*trials, run.trials[8]]) == {}
+
+
+def test_what_cannot_be_profiled_is_told(tmp_path):
+    run, store = picked(example()), Store(tmp_path)
+    with pytest.raises(RunFolderError, match="there is no trial 4711"):
+        profiles.wanted(run, 4711)
+    with pytest.raises(RunFolderError, match="no trial has completed"):
+        profiles.wanted(assemble(run.folder, run.spec, []), None)
+    done = next(t for t in run.trials if t.measurement)
+    with pytest.raises(RunFolderError, match="measured on another machine"):
+        profiles.take(run, done, store)
+    failed = next(t for t in run.trials if not t.measurement)
+    with pytest.raises(RunFolderError, match=f"trial {failed.number} did not complete"):
+        profiles.take(here(run), failed, store)
+    gpu = here(run)
+    gpu.environment["targets"]["local"]["gpu"] = {"name": "one"}
+    with pytest.raises(RunFolderError, match="'local' is a GPU"):
+        profiles.take(gpu, stored(done), store)
