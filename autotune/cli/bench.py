@@ -81,12 +81,17 @@ def command(
         trial=trial,
         store=store,
     )
-    answer = bench(artifact, asked)
+    answer = bench(artifact, asked, _waiting)
     if as_json:
         click.echo(json.dumps(_plain(answer), indent=2))
     else:
         _show(answer)
     return 0 if answer.holds else 3
+
+
+def _waiting(line: str) -> None:
+    if line:
+        click.echo(line.partition(";")[0], err=True)  # of a run's time budget it says nothing here
 
 
 def _limit(text: str) -> float:

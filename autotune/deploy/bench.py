@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,13 @@ class Answer:
         return self.facts["server"]["rate_per_s"] is not None if "server" in self.facts else True
 
 
-def bench(what: str, asked: Asked) -> Answer:
-    """Measure the model that ``what`` names; see ``subjects.find``.
+def bench(what: str, asked: Asked, tell: Callable[[str], None] = lambda _: None) -> Answer:
+    """Measure the model that ``what`` names.
+
+    Args:
+        what: See ``subjects.find``.
+        asked: How.
+        tell: Is told who is waited for where the lane is taken, and "" when that is over.
 
     Raises:
         UserError: What is asked cannot be measured, and why.
@@ -109,10 +114,10 @@ def bench(what: str, asked: Asked) -> Answer:
         subject = subjects.find(
             what, asked.trial, asked.store, asked.backend, threads, folder / "model"
         )
-        return _measured(subject, asked, folder)
+        return _measured(subject, asked, folder, tell)
 
 
-def _measured(subject: Subject, asked: Asked, folder: Path) -> Answer:
+def _measured(subject: Subject, asked: Asked, folder: Path, tell: Callable[[str], None]) -> Answer:
     threads = asked.threads or int(subject.configuration.get("threads", 1))
     target = _target(subject, threads)
     _possible(subject, target, threads)
@@ -130,15 +135,15 @@ def _measured(subject: Subject, asked: Asked, folder: Path) -> Answer:
             "effort": _effort(asked.seconds),
             "scenario": load,
         },
-        hints={"target": asdict(target)},
         timeout_s=10 * asked.seconds + _GRACE_S,
     )
     context = StageContext(stage, (subject.artifact, data), folder / "out", folder)
     try:
-        answer = dict(lane.latency(context))
+        with hardware.lane(target, tell) as cores:
+            answer = dict(lane.measure(context, cores))
     except StageError as error:
         raise UserError(str(error), place=subject.name) from error
-    columns, cores = answer.pop("columns"), tuple(answer.pop("cores"))
+    columns = answer.pop("columns")
     return Answer(
         model=subject.name,
         backend=subject.backend,

@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from autotune.runfolder import JOURNAL, SPEC, encode_outcome
 from autotune.spec import dump
 from autotune.store.artifacts import Store
 from autotune.store.journal import Journal
+from autotune.target import Target
 from autotune.task import ModelSource
 from autotune.training.network import write_source
 from autotune.trial import Completed, Estimate, Failed, Measurement
@@ -115,6 +117,24 @@ def test_the_json_is_one_document_that_holds_it_all(file):
     assert len(answer["cores"]) == answer["threads"] == 1
     assert answer["facts"]["batch"] == 4
     assert isinstance(answer["warnings"], list)
+
+
+def test_who_has_the_lane_is_told_beside_the_json(file):
+    taken, done = threading.Event(), threading.Event()
+
+    def hold():
+        with hardware.lane(Target("other", 1, 1, None, hardware.machine())):
+            taken.set()
+            done.wait(1.0)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    taken.wait(60)
+    answer = typed(file, *BRIEF, "--json")
+    done.set()
+    holder.join()
+    assert json.loads(answer.stdout)["model"] == str(file)
+    assert "waiting for the lane" in answer.stderr
 
 
 def test_a_limit_that_no_rate_meets_is_told_with_exit_code_3(file):
