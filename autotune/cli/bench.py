@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from autotune.cli.options import sizes
 
 if TYPE_CHECKING:
     from autotune.deploy.bench import Answer
@@ -77,7 +79,7 @@ def command(
         max_queue_delay_ms=delay,
         seconds=seconds,
         data=data,
-        sizes=_sizes(dims),
+        sizes=sizes(dims),
         trial=trial,
         store=store,
     )
@@ -109,16 +111,6 @@ def _ms(text: str, place: str) -> float:
     amount = text.strip()
     plain = amount.replace(".", "", 1).isdecimal()
     return limit(f"latency_p99 <= {amount}{'ms' * plain}", {}, place).bound
-
-
-def _sizes(dims: Sequence[str]) -> dict[str, int]:
-    found = {}
-    for text in dims:
-        name, _, size = text.rpartition("=")
-        if not name or not size.isdecimal() or int(size) < 1:
-            raise click.UsageError(f"--dim {text}: write NAME=SIZE, for example --dim sequence=128")
-        found[name] = int(size)
-    return found
 
 
 def _plain(answer: Answer) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -61,3 +61,18 @@ def _value(key: str, text: str) -> object:
     except SpecError as error:
         raise SpecError(error.cause, place=f"--set {key}", remedy=error.remedy) from error
     return value
+
+
+def sizes(dims: Sequence[str]) -> dict[str, int]:
+    """The sizes of open axes, from ``NAME=SIZE``.
+
+    Raises:
+        click.UsageError: One of another form.
+    """
+    found = {}
+    for text in dims:
+        name, _, size = text.rpartition("=")
+        if not name or not size.isdecimal() or int(size) < 1:
+            raise click.UsageError(f"--dim {text}: write NAME=SIZE, for example --dim sequence=128")
+        found[name] = int(size)
+    return found

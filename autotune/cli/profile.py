@@ -3,46 +3,74 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from autotune.cli.options import sizes
+
 if TYPE_CHECKING:
+    from autotune.deploy.bench import Asked
     from autotune.profile import Profile
 
 
 @click.command("profile")
-@click.argument("what", type=click.Path(path_type=Path), metavar="RUN_OR_MODEL")
-@click.option("--trial", type=int, help="Of RUN: this trial.  [default: the pick]")
+@click.argument("what", metavar="RUN_OR_MODEL")
+@click.option("--trial", type=int, help="Of a run folder: this trial.  [default: the pick]")
 @click.option("--store", type=click.Path(path_type=Path), help="Artifacts.  [default: RUN/store]")
-@click.option("--batch", type=click.IntRange(min=1), help="Of a model: samples a request.")
-@click.option("--threads", type=click.IntRange(min=1), help="Of a model: threads.")
-@click.option("--dim", "dims", multiple=True, help="Of a model: NAME=SIZE of an open axis.")
+@click.option("--backend", help="What runs an ONNX file.  [default: onnxruntime]")
+@click.option("--batch", type=click.IntRange(min=1), help="Samples in a request of a model.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads for a model.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True),
+    help="Samples for a model: an .npy or .npz file, or a folder of .npy files.",
+)
+@click.option("--dim", "dims", multiple=True, help="NAME=SIZE of an axis that a model leaves open.")
 @click.option("--nodes", is_flag=True, help="Every node for itself, the longest first.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def command(
-    what: Path,
+    what: str,
     trial: int | None,
     store: Path | None,
+    backend: str | None,
     batch: int | None,
     threads: int | None,
+    data: Path | None,
     dims: tuple[str, ...],
     nodes: bool,
     as_json: bool,
 ) -> int:
     """Say where the time of a request goes, by the runtime's own profiler.
 
-    Of a RUN folder: the pick (or a trial) beside its baseline; the report shows them from then on.
-    Of a MODEL.onnx: ONNX Runtime as it comes, on random inputs.
+    Of a run folder: its pick (or a trial, RUN:12) beside its baseline; the report shows them from
+    then on. Of an ONNX file or a folder like RUN/best: that model, on --data or random values.
     """
-    if what.is_file():
-        _only(trial=trial, store=store, of="a run folder")
-        parts = [_model(what, batch or 1, threads or 1, _sizes(dims))]
+    from autotune.runfolder import SPEC
+
+    folder, number = _trial_of(what, trial)
+    if (folder / SPEC).is_file():
+        model = {"backend": backend, "batch": batch, "threads": threads, "data": data}
+        _only_models({**model, "dim": dims or None})
+        parts = _run(folder, number, store)
     else:
-        _only(batch=batch, threads=threads, dim=dims or None, of="an ONNX file")
-        parts = _run(what, trial, store)
+        from autotune.deploy.bench import Asked
+
+        parts = [
+            _model(
+                what,
+                Asked(
+                    backend=backend,
+                    batch=batch,
+                    threads=threads,
+                    data=data,
+                    sizes=sizes(dims),
+                    trial=trial,
+                    store=store,
+                ),
+            )
+        ]
     if as_json:
         click.echo(json.dumps({"profiles": [_plain(*part) for part in parts]}, indent=2))
         return 0
@@ -51,26 +79,24 @@ def command(
     return 0
 
 
+def _trial_of(what: str, number: int | None) -> tuple[Path, int | None]:
+    """The folder and the trial of ``RUN:12``."""
+    folder, _, text = what.rpartition(":")
+    if number is None and text.isdecimal() and not Path(what).exists():
+        return Path(folder), int(text)
+    return Path(what), number
+
+
 def _waiting(whom: str) -> None:
     if whom:
         click.echo(whom, err=True)
 
 
-def _only(of: str, **given: Any) -> None:
-    """Refuse an option that says nothing of what is profiled."""
+def _only_models(given: dict[str, Any]) -> None:
+    """Refuse options that say nothing of a trial, which is profiled as it was measured."""
     wrong = [f"--{name}" for name, value in given.items() if value is not None]
     if wrong:
-        raise click.UsageError(f"{', '.join(wrong)}: only for {of}")
-
-
-def _sizes(dims: Sequence[str]) -> dict[str, int]:
-    found = {}
-    for text in dims:
-        name, _, size = text.rpartition("=")
-        if not name or not size.isdecimal() or int(size) < 1:
-            raise click.UsageError(f"--dim {text}: write NAME=SIZE, for example --dim sequence=128")
-        found[name] = int(size)
-    return found
+        raise click.UsageError(f"{', '.join(wrong)}: only for a model that is no trial of a run")
 
 
 def _run(folder: Path, number: int | None, store: Path | None) -> list[tuple[Any, Profile]]:
@@ -90,14 +116,14 @@ def _run(folder: Path, number: int | None, store: Path | None) -> list[tuple[Any
     return parts
 
 
-def _model(path: Path, batch: int, threads: int, sizes: dict[str, int]) -> tuple[Any, Profile]:
-    from autotune.engine import profiling_onnx
+def _model(what: str, asked: Asked) -> tuple[Any, Profile]:
+    from autotune.deploy.profile import profile
     from autotune.report.profile import sentences
 
-    profile, inputs = profiling_onnx.profile(path, batch, threads, sizes, _waiting)
-    knobs = {"backend": profiling_onnx.BACKEND, "batch": batch, "threads": threads}
-    told = (f"Random inputs: {'; '.join(inputs)}.", *sentences(profile))
-    return {"title": str(path), "configuration": knobs, "told": told}, profile
+    seen = profile(what, asked, _waiting)
+    told = (f"Samples: {seen.data}.", *sentences(seen.profile))
+    about = {"title": seen.model, "configuration": dict(seen.configuration), "told": told}
+    return about, seen.profile
 
 
 def _plain(about: dict[str, Any], profile: Profile) -> dict[str, Any]:

@@ -119,10 +119,10 @@ def bench(what: str, asked: Asked, tell: Callable[[str], None] = lambda _: None)
 
 def _measured(subject: Subject, asked: Asked, folder: Path, tell: Callable[[str], None]) -> Answer:
     threads = asked.threads or int(subject.configuration.get("threads", 1))
-    target = _target(subject, threads)
-    _possible(subject, target, threads)
-    batch, load = _load(subject, asked)
-    data, words = _data(subject, asked, int(load.get("max_batch", batch)), folder / "data")
+    target = target_of(subject, threads)
+    check_possible(subject, target, threads)
+    batch, load = load_of(subject, asked)
+    data, words = samples_of(subject, asked, int(load.get("max_batch", batch)), folder / "data")
     stage = Stage(
         name="latency",
         function="autotune.engine.lane:latency",
@@ -160,7 +160,7 @@ def _measured(subject: Subject, asked: Asked, folder: Path, tell: Callable[[str]
     )
 
 
-def _target(subject: Subject, threads: int) -> Target:
+def target_of(subject: Subject, threads: int) -> Target:
     """A lane of this machine as wide as the subject's was, and not narrower than its threads."""
     machine = hardware.machine()
     if threads > len(machine.cores):
@@ -173,7 +173,7 @@ def _target(subject: Subject, threads: int) -> Target:
     return Target("bench", cores, 1, None, machine)
 
 
-def _possible(subject: Subject, target: Target, threads: int) -> None:
+def check_possible(subject: Subject, target: Target, threads: int) -> None:
     """Refuse what the backend cannot run here.
 
     Raises:
@@ -189,7 +189,7 @@ def _possible(subject: Subject, target: Target, threads: int) -> None:
         raise UserError(rejected.reason, place=subject.name)
 
 
-def _load(subject: Subject, asked: Asked) -> tuple[int, dict[str, Any]]:
+def load_of(subject: Subject, asked: Asked) -> tuple[int, dict[str, Any]]:
     """The batch of a request, and the scenario as the measuring process is told it.
 
     Raises:
@@ -239,7 +239,7 @@ def _made_for(batch: int, fixed: int | None, option: str, subject: Subject) -> N
         )
 
 
-def _data(subject: Subject, asked: Asked, batch: int, folder: Path) -> tuple[Path, str]:
+def samples_of(subject: Subject, asked: Asked, batch: int, folder: Path) -> tuple[Path, str]:
     """The folder of the samples, and in words where they come from."""
     if asked.data is None and subject.data is not None:
         return subject.data, "the test data of its run"

@@ -38,7 +38,6 @@ class Work:
         settings: The precision and the backend's own knobs.
         batch, threads: Of a request, and for it.
         artifact, data: The keys of what is opened, and of the samples that requests are made of.
-        whole: Whether the data holds whole requests in the place of samples.
     """
 
     backend: str
@@ -47,7 +46,6 @@ class Work:
     threads: int
     artifact: str
     data: str
-    whole: bool = False
 
 
 def stage(work: Work, target: Target) -> Stage:

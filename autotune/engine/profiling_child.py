@@ -49,7 +49,7 @@ def _profile(request: Mapping[str, Any]) -> Profile:
     backend: Any = plugins.load("backends", request["backend"])
     batch, threads = int(request["batch"]), int(request["threads"])
     opened = Path(request["artifact"]), request["settings"], batch, threads
-    inputs = _inputs(Path(request["data"]), batch, whole=bool(request["whole"]))
+    inputs = _inputs(Path(request["data"]), batch)
     with backend.open(*opened) as session:
         bare_ms = _bare_ms(session.run, inputs)
     count = max(FEWEST, min(MOST, round(PART_S * 1e3 / bare_ms)))
@@ -61,16 +61,10 @@ def _profile(request: Mapping[str, Any]) -> Profile:
     return replace(profile, bare_ms=bare_ms, waited=share)
 
 
-def _inputs(data: Path, batch: int, *, whole: bool) -> list[Arrays]:
+def _inputs(data: Path, batch: int) -> list[Arrays]:
     """Distinct requests, which are rotated."""
-    import numpy as np
-
     from autotune.conversion import arrays
 
-    if whole:
-        x = arrays.read(data, "test")
-        count = len(next(iter(x.values())))
-        return [{name: np.asarray(array[i]) for name, array in x.items()} for i in range(count)]
     x = arrays.read(data, "test", limit=INPUTS * batch)
     count = max(16, min(INPUTS, len(next(iter(x.values()))) // batch))
     return [arrays.rows(x, i * batch, batch) for i in range(count)]
