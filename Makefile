@@ -14,7 +14,7 @@ test-slow: .venv/installed
 	$(BIN)/pytest -m "slow and not gpu" --timeout 900
 
 test-gpu: .venv/installed
-	$(BIN)/pytest -m gpu
+	$(BIN)/pytest -m gpu -rs --timeout 900
 
 lint: .venv/installed
 	$(BIN)/ruff check .

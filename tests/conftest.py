@@ -9,12 +9,30 @@ import pytest
 from autotune import hardware
 from autotune.engine import intake
 from autotune.engine.cluster import cluster
+from autotune.hardware import gpus
 from autotune.store.artifacts import Store
 from autotune.target import Target
 from autotune.task import CodeRef, ModelSource
 
 TINY = Path(__file__).parent / "tiny"
 METRICS = {"accuracy": {"plugin": "top1"}}
+GPU_ROW = "gpu row"
+"""The property in which a test leaves a row of pairs for the table at the end."""
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not gpus.accelerators().gpus:
+        pytest.skip(f"needs an NVIDIA GPU: {gpus.accelerators().missing}")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What tests with the marker ``gpu`` measured, as a table."""
+    reports = terminalreporter.stats.get("passed", [])
+    rows = [row for r in reports for name, row in r.user_properties if name == GPU_ROW]
+    if rows:
+        terminalreporter.section("on the GPU, host to host")
+        for row in rows:
+            terminalreporter.write_line("  ".join(f"{word}: {value}" for word, value in row))
 
 
 @pytest.fixture(scope="session")

@@ -53,11 +53,16 @@ def accelerators() -> Accelerators:
             gpus = tuple(_gpu(nvml, index, version) for index in range(count))
     except pynvml.NVMLError as error:
         return Accelerators((), *_words(error))
+    return judged(gpus, version)
+
+
+def judged(gpus: tuple[Gpu, ...], driver: str) -> Accelerators:
+    """These GPUs where their driver is new enough; else why they are of no use, and what helps."""
     if not gpus:
         return Accelerators((), "the NVIDIA driver finds no GPU", "see what nvidia-smi says")
-    if int(version.partition(".")[0]) < LEAST_DRIVER:
+    if int(driver.partition(".")[0]) < LEAST_DRIVER:
         remedy = f"install driver {LEAST_DRIVER} or newer, which brings CUDA 12"
-        return Accelerators((), f"the NVIDIA driver {version} is too old", remedy)
+        return Accelerators((), f"the NVIDIA driver {driver} is too old", remedy)
     return Accelerators(gpus)
 
 

@@ -4,6 +4,7 @@ import itertools
 import random
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -271,6 +272,14 @@ def marks(device):
     return pytest.mark.gpu if device == "cuda" else ()
 
 
+def seconds(run, batches):
+    """What each request takes."""
+    for batch in batches:
+        start = time.perf_counter()
+        run(batch)
+        yield time.perf_counter() - start
+
+
 def running(source):
     """Cases: each backend's defaults where they run on a model such as ``source``."""
     for name, (device, where) in itertools.product(names, HERE):
@@ -280,7 +289,7 @@ def running(source):
 
 
 @pytest.mark.parametrize(("name", "settings", "net"), accepted())
-def test_it_computes_the_network_as_asked(name, settings, net, workplace):
+def test_it_computes_the_network_as_asked(name, settings, net, workplace, record_property):
     folder, found = workplace
     model, (network, data), x = found[net]
     backend = plugins.load("backends", name)
@@ -294,6 +303,10 @@ def test_it_computes_the_network_as_asked(name, settings, net, workplace):
             outputs = [session.run(b) for b in batches]
             again = session.run(batches[0])
             facts = session.facts()
+            if settings["device"] == "cuda":
+                p50 = f"{1e3 * np.median(list(seconds(session.run, batches))):.3f}"
+                row = [("point", f"{net}-{told(settings)}"), ("batch", batch), ("p50_ms", p50)]
+                record_property("gpu row", [*row, ("kernels", facts["kernels"])])
         assert all(o.shape == (batch, 5) and o.dtype == np.float32 for o in outputs)
         assert all(
             np.array_equal(b[k], c[k]) for b, c in zip(batches, kept, strict=True) for k in b
