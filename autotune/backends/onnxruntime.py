@@ -17,14 +17,16 @@ from autotune.conversion import (
     export,
     fuse,
     onnxruntime_cuda,
+    onnxruntime_flags,
     onnxruntime_profile,
     qdq,
     simplify,
     weights,
 )
+from autotune.conversion.onnxruntime_flags import WEIGHTS
 from autotune.measure import spans
 from autotune.profile import Profile
-from autotune.space import AllOf, Is, Not, Settings
+from autotune.space import Settings
 from autotune.target import Target
 from autotune.task import ModelSource
 
@@ -33,16 +35,6 @@ if TYPE_CHECKING:
 
 summary = "ONNX Runtime, CPU execution provider"
 libraries = ("onnxruntime",)
-LEVELS = ("disabled", "basic", "extended", "all")
-_FUSIONS = {
-    "conv_fusion": ("ConvActivationFusion", "ConvAddActivationFusion"),
-    "gelu_fusion": ("GeluFusionL1", "GeluFusionL2", "BiasGeluFusion"),
-    "layer_norm_fusion": ("LayerNormFusionL1", "LayerNormFusionL2", "SkipLayerNormFusion"),
-    "matmul_add_fusion": ("MatMulAddFusion",),
-    "constant_folding": ("ConstantFolding",),
-    "nchwc": ("NchwcTransformer",),
-}
-"""ONNX Runtime's own names of what each flag switches off."""
 _INTEGER = (
     "QLinearConv",
     "QLinearMatMul",
@@ -65,7 +57,6 @@ _HEAVY = (
     "GRU",
     "Attention",
 )
-_WEIGHTS = {"int8_weights": 8, "int4_weights": 4}
 _GROUP = 32
 """How many 8-bit weights share a scale."""
 
@@ -77,85 +68,7 @@ def unavailable() -> str | None:
 
 
 def parameters() -> tuple[Parameter, ...]:
-    level = "onnxruntime.level"
-    basic = Not(Is(level, ("disabled",)))
-    extended = Is(level, ("extended", "all"))
-    float32 = Is("precision", ("fp32",))
-    some_float = Not(Is("ptq.keep", (0,)))  # a convolution that is not INT8
-    between = Not(Is("onnxruntime.operators", ("all",)))  # what is between products not INT8
-    return (
-        Parameter("level", str, "all", choices=LEVELS, help="graph optimization level"),
-        Parameter(
-            "operators",
-            str,
-            "all",
-            choices=("all", "products"),
-            help="INT8 for all operators that have it, or convolutions and matrix products alone",
-            when=Is("precision", ("int8",)),
-        ),
-        Parameter(
-            "constant_folding", bool, True, help="compute what is constant when loading", when=basic
-        ),
-        Parameter(
-            "matmul_add_fusion",
-            bool,
-            True,
-            help="a matrix product and the sum after it as one Gemm",
-            when=AllOf((basic, float32)),
-        ),
-        Parameter(
-            "conv_fusion",
-            bool,
-            True,
-            help="fuse convolution, sum and activation",
-            when=AllOf((extended, some_float)),
-        ),
-        Parameter(
-            "gelu_fusion",
-            bool,
-            True,
-            help="the nodes of a GELU as one, its bias too",
-            when=AllOf((extended, between)),
-        ),
-        Parameter(
-            "layer_norm_fusion",
-            bool,
-            True,
-            help="the nodes of a layer normalisation as one, the residual sum before it too",
-            when=AllOf((extended, between)),
-        ),
-        Parameter(
-            "nchwc",
-            bool,
-            True,
-            help="blocked memory layout for convolutions",
-            when=AllOf((Is(level, ("all",)), some_float)),
-        ),
-        Parameter(
-            "spinning",
-            bool,
-            True,
-            help="idle threads spin instead of sleeping",
-            when=Not(Is("threads", (1,))),
-        ),
-        Parameter("simplify", bool, False, help="simplify the ONNX model with onnxslim first"),
-        Parameter(
-            "transformer_fusion",
-            bool,
-            False,
-            help="attention, GELU and residual normalisation as one node each, before loading",
-            when=Is("precision", ("fp32", "int8_dynamic")),
-        ),
-        Parameter(
-            "arithmetic",
-            str,
-            "float",
-            choices=tuple(weights.LEVELS),
-            help="how products with packed weights compute; int8 rounds activations in groups",
-            when=Is("precision", tuple(_WEIGHTS)),
-        ),
-        *onnxruntime_cuda.PARAMETERS,
-    )
+    return (*onnxruntime_flags.parameters(), *onnxruntime_cuda.PARAMETERS)
 
 
 def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection | None:
@@ -166,6 +79,9 @@ def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection 
         return Rejection(
             "not yet upstream", f"onnxruntime has no {precision} kernels for convolutions on CPUs"
         )
+    if precision == "int8" and settings.get("ptq.method") == "entropy":
+        reason = "onnxruntime's entropy calibration keeps every range whole: the same as minmax"
+        return Rejection("not yet upstream", reason)
     if precision == "int8" and settings.get("onnxruntime.level") in ("disabled", "basic"):
         return Rejection(
             "never", "onnxruntime makes integer kernels of INT8 only from level extended up"
@@ -190,10 +106,10 @@ def stages(settings: Settings, model: Stage, data: Stage) -> Stage:
         return qdq.stage(onnx, data, settings, str(settings.get("onnxruntime.operators", "all")))
     if precision == "int8_dynamic":
         return dynamic.stage(onnx)
-    if precision in _WEIGHTS:
+    if precision in WEIGHTS:
         group = int(settings["weights.group"]) if precision == "int4_weights" else _GROUP
         arithmetic = str(settings.get("onnxruntime.arithmetic", "float"))
-        return weights.stage(onnx, _WEIGHTS[precision], group, arithmetic)
+        return weights.stage(onnx, WEIGHTS[precision], group, arithmetic)
     return onnx
 
 
@@ -310,7 +226,7 @@ def _session(
         str(path),
         options,
         providers=list(providers),
-        disabled_optimizers=_disabled(settings) or None,
+        disabled_optimizers=onnxruntime_flags.disabled(settings) or None,
     )
 
 
@@ -323,21 +239,7 @@ def _kernels(nodes: Sequence[Any]) -> dict[str, int]:
             found["int8_dynamic" if dynamic else "int8"] += 1
         elif node.op_type == "MatMulNBits":
             bits = next(a.i for a in node.attribute if a.name == "bits")
-            found[next(word for word, n in _WEIGHTS.items() if n == bits)] += 1
+            found[next(word for word, n in WEIGHTS.items() if n == bits)] += 1
         elif node.op_type in _HEAVY:
             found["fp32"] += 1
     return dict(found)
-
-
-def _disabled(settings: Settings) -> list[str]:
-    """What ONNX Runtime must leave out.
-
-    In INT8 a matrix product and the sum after it stay two nodes (as one Gemm they would have no
-    integer kernel, because their bias is not quantized), and the layers that ``ptq.keep`` left in
-    floating point are not quantized after all.
-    """
-    off = [word for word in _FUSIONS if not settings.get(f"onnxruntime.{word}", True)]
-    names = [name for word in off for name in _FUSIONS[word]]
-    if settings["precision"] == "int8":
-        names += ["MatMulAddFusion", "WeightBiasQuantization"]
-    return names

@@ -22,6 +22,8 @@ CONVOLUTIONS = (
     "ConvolutionBackpropData",
     "GroupConvolutionBackpropData",
 )
+RANGES = {"minmax": "MINMAX", "percentile": "MEAN_QUANTILE"}
+"""NNCF's names of how activation ranges are found, by the words of ``ptq.method``."""
 _SMALLEST_GROUP = 16
 _REARRANGES = ("Reshape", "Transpose", "Select", "Convert", "Concat", "Multiply")
 
@@ -34,7 +36,7 @@ def quantized(onnx: Stage, data: Stage, settings: Settings) -> Stage:
         name="quantize",
         function="autotune.conversion.openvino_models:quantize",
         kind="engine",
-        parameters=asked,
+        parameters={**asked, "ranges": RANGES[str(asked["method"])]},
         inputs=(onnx, data, *kept),
         libraries=(version("openvino"), version("nncf")),
     )
@@ -87,7 +89,7 @@ def quantize(context: StageContext) -> Mapping[str, Any]:
             subset_size=count,
             model_type=nncf.ModelType.TRANSFORMER if attention else None,
             ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
-            advanced_parameters=_parameters(str(asked["method"]), str(asked["granularity"])),
+            advanced_parameters=_parameters(str(asked["ranges"]), str(asked["granularity"])),
         )
     except (RuntimeError, ValueError, nncf.ValidationError) as error:
         raise StageError(f"NNCF cannot quantize the model: {_words(error)}") from error
@@ -111,7 +113,8 @@ def compress(context: StageContext) -> Mapping[str, Any]:
     products = _products(model)
     if not products:
         raise StageError(
-            "the model has no matrix product with constant weights, whose bits could be reduced"
+            f"int{context.parameters['bits']}_weights is of matrix products with constant weights, "
+            "and the model has none"
         )
     scope = nncf.IgnoredScope(types=list(CONVOLUTIONS), validate=False)
     if context.parameters["bits"] == 8:
@@ -176,7 +179,7 @@ def _named(model: Any, layers: tuple[str, ...]) -> list[str]:
 _HEAVY = (*CONVOLUTIONS, "MatMul")
 
 
-def _parameters(method: str, granularity: str) -> Any:
+def _parameters(ranges: str, granularity: str) -> Any:
     from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters,
         AdvancedSmoothQuantParameters,
@@ -184,15 +187,11 @@ def _parameters(method: str, granularity: str) -> Any:
     )
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    ranges = {
-        "minmax": RangeEstimatorParametersSet.MEAN_MINMAX,
-        "percentile": RangeEstimatorParametersSet.MEAN_QUANTILE,
-    }
     # Smoothing multiplies each channel. Where that follows a mean over places, the CPU plug-in
     # (2026.4) fuses the two and takes other channels' factors, depending on the batch.
     return AdvancedQuantizationParameters(
         smooth_quant_alphas=AdvancedSmoothQuantParameters(convolution=-1, matmul=-1),
-        activations_range_estimator_params=ranges[method],
+        activations_range_estimator_params=getattr(RangeEstimatorParametersSet, ranges),
         weights_quantization_params=QuantizationParameters(per_channel=granularity == "channel"),
     )
 

@@ -20,6 +20,8 @@ from autotune.space import Settings
 PRODUCTS = ("Conv", "Gemm", "MatMul")
 NEVER = ("ConvTranspose",)
 """The quantizer would round these, but ONNX Runtime computes them in floating point anyway."""
+FLOATING = ("MatMul", "Gemm")
+"""Their results stay floating point where the kernels allow it: closer, and no slower."""
 _RENAMED = "/MatMulAddFusion"
 
 
@@ -31,7 +33,7 @@ def stage(model: Stage, data: Stage, settings: Settings, operators: str = "all")
         data: Its calibration samples.
         settings: Holds the shared words of ``ptq``.
         operators: ``all`` that have an integer kernel, or the ``products`` alone (convolutions and
-            matrix products), whose results then are floating point wherever the kernels allow.
+            matrix products).
     """
     asked = {word.name: settings.get(f"ptq.{word.name}", word.default) for word in PTQ}
     kept = (sensitivity.stage(model, data),) if asked["keep"] else ()
@@ -39,7 +41,12 @@ def stage(model: Stage, data: Stage, settings: Settings, operators: str = "all")
         name="quantize",
         function="autotune.conversion.qdq:run",
         kind="onnx",
-        parameters={"operators": operators, "never": list(NEVER), **asked},
+        parameters={
+            "operators": operators,
+            "never": list(NEVER),
+            "floating": list(FLOATING),
+            **asked,
+        },
         inputs=(model, data, *kept),
         libraries=(version("onnxruntime"), version("onnx")),
     )
@@ -114,11 +121,9 @@ def _quantize(
 
     methods = {
         "minmax": CalibrationMethod.MinMax,
-        "entropy": CalibrationMethod.Entropy,
         "percentile": CalibrationMethod.Percentile,
     }
     products = asked["operators"] == "products"
-    floating = {"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]} if products else {}
     with np.errstate(invalid="ignore"):  # of a range without bounds, which is told later
         quantize_static(
             str(source),
@@ -131,7 +136,10 @@ def _quantize(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=methods[asked["method"]],
-            extra_options={"ActivationSymmetric": asked["scheme"] == "symmetric", **floating},
+            extra_options={
+                "ActivationSymmetric": asked["scheme"] == "symmetric",
+                "OpTypesToExcludeOutputQuantization": list(FLOATING),
+            },
         )
 
 

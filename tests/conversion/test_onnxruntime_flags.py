@@ -6,7 +6,7 @@ import torch
 from conversion_nets import DATA, ONNX, Attention, Convolutions, exported, made, samples
 
 from autotune.backends import onnxruntime as backend
-from autotune.conversion import fuse
+from autotune.conversion import fuse, onnxruntime_flags
 
 NETS = {"convolutions": Convolutions, "attention": Attention}
 GIVEN = {"precision": "fp32", "onnxruntime.level": "all", "ptq.samples": 32, "weights.group": 16}
@@ -82,7 +82,7 @@ def test_a_flag_changes_the_operators_and_not_the_function(places, net, one, oth
 def test_every_flag_of_the_graph_is_shown_to_change_it():
     shown = {word for _, one, other, _, _ in CHANGES for word in one | other}
     elsewhere = {"spinning", "arithmetic"}  # below; how a kernel runs, not which
-    assert {p.name for p in backend.parameters()} == shown - {"precision"} | elsewhere
+    assert {p.name for p in onnxruntime_flags.parameters()} == shown - {"precision"} | elsewhere
 
 
 @pytest.mark.parametrize("word", ["conv_fusion", "nchwc", "gelu_fusion", "layer_norm_fusion"])
