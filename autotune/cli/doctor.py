@@ -23,7 +23,7 @@ def command(*, quick: bool, as_json: bool) -> int:
     """Say what this machine and this installation can do, and whether its clock can be trusted.
 
     The noise is timed for 2 s. What each backend really runs is tried with a tiny network; that is
-    given up after 40 s.
+    given up after 35 s.
     """
     from autotune.cli.terminal import err, out
     from autotune.engine.doctor import examine

@@ -28,7 +28,7 @@ from autotune.space import Configuration, Scalar
 from autotune.target import Target
 from autotune.task import CodeRef, ModelSource
 
-MOST_S = 40.0
+MOST_S = 35.0
 """All probes together; what has not been tried by then is said not to be."""
 STAGE_S = 15.0
 """One stage of a probe: longer than any takes, on a network of this size."""
