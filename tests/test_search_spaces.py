@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from autotune.cli import group
-from autotune.errors import UserError
+from autotune.errors import SpecError, UserError
+from autotune.hardware import accelerators
 from autotune.spec import load
 from autotune.task import CodeRef
 from autotune.training import usercode
@@ -34,6 +35,10 @@ VARIANTS = sorted(set(HOME.glob("*/*.yaml")) - set(SPACES))
 
 @pytest.mark.parametrize("path", VARIANTS, ids=[f"{p.parent.name}/{p.name}" for p in VARIANTS])
 def test_a_variant_loads_and_shares_the_files_of_its_space(path):
+    if "gpu: 0" in path.read_text() and accelerators().missing:  # tests/spec/test_spec_gpu.py
+        with pytest.raises(SpecError, match="asks for a GPU"):
+            load(path)
+        return
     spec, beside = load(path), load(path.with_name("space.yaml"))
     assert len(spec.space.grid().points) > spec.budget.trials
     assert (spec.model, spec.data) == (beside.model, beside.data)
