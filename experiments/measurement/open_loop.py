@@ -33,6 +33,8 @@ from autotune.measure.server import Load, VirtualTime
 
 MS = 1_000_000
 STALL_MS, STALLED_CALL = 100.0, 200
+_SIMULATED = 20_000
+"""Limits that a simulated search lasts."""
 BLANK = [{"x": np.full((1, 1), i, dtype=np.float32)} for i in range(16)]
 
 
@@ -56,7 +58,7 @@ def main() -> None:
 
 def row(what: str, expected: float, seen: float, asked: float, **more: object) -> dict[str, object]:
     """``asked``: how far the ratio may be from 1."""
-    ratio = seen / expected
+    ratio = seen / expected if expected else math.nan
     return {
         "what": what,
         "expected": expected,
@@ -224,9 +226,9 @@ def served(
 ) -> Highest:
     """The highest rate: of a model, or, in virtual time, of one that takes what ``work`` says."""
     requests = inputs({**entry, "batch": 1}, data)
-    settings = RateSettings(max_s=seconds)
     if not virtual:
-        return highest(work, requests, batcher, limit_ms, settings)
+        return highest(work, requests, batcher, limit_ms, RateSettings(max_s=seconds))
+    settings = RateSettings(max_s=_SIMULATED * limit_ms / 1e3)
     clock = VirtualTime()
 
     def run(batch: Mapping[str, Any]) -> None:
