@@ -17,7 +17,6 @@ from autotune.cli import listing
 from autotune.cli.terminal import complain, counted, duration, err, out, show_pick
 from autotune.errors import NothingFits
 from autotune.runfolder import RunData
-from autotune.runfolder.tables import answer
 from autotune.spec import Spec
 from autotune.trial import Failed
 
@@ -51,7 +50,7 @@ def result(run: Run, quiet: bool) -> None:
             f"with nothing shared it would be {summary.get('stages_needed', 0)}"
         )
     _failures(data)
-    if data.slo or answer(data):
+    if data.slo or data.pick:
         _show_pick(run)
     if not quiet:
         out.print(f"report: {run.folder / 'report.html'}")
@@ -64,7 +63,7 @@ def exit_code(run: Run) -> int:
     data = run.data
     if run.why == "interrupted":
         return 130
-    picked = answer(data)
+    picked = data.pick
     return 3 if data.trials and picked and picked["trial"] is None else 0
 
 
@@ -75,7 +74,7 @@ def record(run: Run) -> dict[str, Any]:
     return {
         "folder": str(run.folder),
         "why": run.why,
-        "pick": answer(data),
+        "pick": data.pick,
         "summary": dict(data.summary),
         "front": front,
     }

@@ -6,7 +6,6 @@ import base64
 import gzip
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -20,7 +19,6 @@ from autotune.report.headline import headline
 from autotune.report.payload import payload
 from autotune.report.words import change, duration, number, scenario, shift
 from autotune.runfolder import RunData
-from autotune.runfolder.tables import answer
 from autotune.version import __version__
 
 _SCRIPTS = ("pick.js", "format.js", "charts.js", "profile.js", "table.js", "main.js")
@@ -31,7 +29,6 @@ def render(run: RunData) -> str:
 
     A pure function: the same run gives the same text.
     """
-    run = replace(run, pick=answer(run))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {f.__name__: f for f in (number, duration, change, shift)}
     page = environment.from_string(_asset("page.html.j2"))

@@ -13,7 +13,6 @@ from autotune.profile import Operation, Profile
 from autotune.report.words import number
 from autotune.runfolder import RunData
 from autotune.runfolder.profiles import compared, failures, profiles
-from autotune.runfolder.tables import answer
 from autotune.trial import Trial
 
 DIFFERS = 0.1
@@ -143,7 +142,7 @@ def title(run: RunData, trial: Trial) -> str:
     """Who a trial is among those that are compared."""
     if trial.origin == "baseline":
         return "The model as given"
-    picked = (answer(run) or {}).get("trial")
+    picked = (run.pick or {}).get("trial")
     if trial.number == picked:
         return "The pick"
     return "The fastest of the front" if trial in compared(run) else "Asked for"

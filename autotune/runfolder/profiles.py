@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from autotune.profile import Profile
 from autotune.runfolder.run import RunData
-from autotune.runfolder.tables import answer, front
+from autotune.runfolder.tables import front
 from autotune.trial import Trial
 
 EVENT = "profile"
@@ -37,7 +37,7 @@ def compared(run: RunData) -> tuple[Trial, ...]:
 
     Where nothing is picked that is the fastest of the front; empty where no trial completed.
     """
-    picked = (answer(run) or {}).get("trial")
+    picked = (run.pick or {}).get("trial")
     best = front(run)
     done = [trial for trial in run.trials if trial.measurement is not None]
     shown = [trial for trial in done if trial.number == picked]

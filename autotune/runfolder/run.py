@@ -33,7 +33,8 @@ class RunData:
         objectives: Trial columns and their better direction.
         slo: The limits and the objective under them, as sentences.
         trials: By number; running ones included.
-        pick: The last pick event: ``trial`` (None: nothing fits), ``checks``, ``message``.
+        pick: The last pick event: ``trial`` (None: nothing fits), ``checks``, ``message``; None
+            where limits that were lifted since leave no pick.
         summary: The last close event: ``why``, ``wall_s``, ``stages_executed``, and more.
         events: The whole journal.
         metrics: The run's own quality metrics and their better direction.
@@ -73,6 +74,8 @@ def assemble(folder: Path, spec: Mapping[str, Any], events: Sequence[Event]) -> 
     """The run that a resolved spec and a journal's events tell."""
     metrics = _metrics(spec)
     closed = _last(events, "close")
+    limits = tuple(str(sentence) for sentence in spec.get("slo") or ())
+    found = trials(events)
     return RunData(
         folder=folder,
         name=str(spec.get("name") or folder.name),
@@ -80,9 +83,9 @@ def assemble(folder: Path, spec: Mapping[str, Any], events: Sequence[Event]) -> 
         environment=_last(events, "open").get("environment", {}),
         space={k: _last(events, "space").get(k, empty) for k, empty in _SPACE.items()},
         objectives=_objectives(spec, metrics),
-        slo=tuple(str(sentence) for sentence in spec.get("slo") or ()),
-        trials=trials(events),
-        pick=_last(events, "pick") or None,
+        slo=limits,
+        trials=found,
+        pick=_pick(events, limits, found),
         summary={"why": closed.get("why", ""), **closed.get("summary", {})},
         events=tuple(events),
         metrics=metrics,
@@ -94,6 +97,14 @@ _SPACE: Mapping[str, Any] = {"size": None, "removed": {}, "notes": ()}
 
 def _last(events: Sequence[Event], word: str) -> Event:
     return next((event for event in reversed(events) if event["event"] == word), {})
+
+
+def _pick(
+    events: Sequence[Event], limits: Sequence[str], found: Sequence[Trial]
+) -> Mapping[str, Any] | None:
+    """A run without limits picks nothing; what it may note is that no trial completed at all."""
+    lifted = not limits and any(trial.measurement is not None for trial in found)
+    return None if lifted else _last(events, "pick") or None
 
 
 def read_spec(path: Path) -> Mapping[str, Any]:

@@ -54,15 +54,6 @@ def front(run: RunData) -> frozenset[int]:
     return frozenset(number for number, on in zip(full, mask, strict=True) if on)
 
 
-def answer(run: RunData) -> Mapping[str, Any] | None:
-    """The last pick, where it is still one: limits that were lifted since leave none.
-
-    A run without limits picks nothing; what is noted then is that no trial completed at all.
-    """
-    lifted = not run.slo and any(trial.measurement is not None for trial in run.trials)
-    return None if lifted else run.pick
-
-
 def fractions(run: RunData) -> frozenset[str]:
     """The metrics of which more is better and whose values all lie in [0, 1]."""
     rows = [t.measurement.values for t in run.trials if t.measurement is not None]

@@ -14,7 +14,7 @@ from autotune.report.html import script_json
 from autotune.runfolder import RunData, assemble
 from autotune.space import Configuration
 from autotune.trial import Completed, Estimate, Failed, Measurement, Trial
-from report.example import SPEC, example, serving
+from report.example import SPEC, events, example, serving
 
 EVIL = "</script><img src=x onerror=alert(1)>\u2028<!--"
 
@@ -245,9 +245,8 @@ def test_a_very_long_reason_begins_at_once_and_is_there_in_full() -> None:
 
 
 def test_limits_that_were_lifted_leave_no_pick() -> None:
-    run = picked(example())
-    assert run.pick is not None
-    lifted = prose(render(dataclasses.replace(run, slo=())))
+    run = assemble(Path("runs"), {**SPEC, "slo": []}, events(pick=0))
+    lifted = prose(render(run))
     assert "No limits were set, so none of them is picked" in lifted
     assert "picked under" not in lifted
 

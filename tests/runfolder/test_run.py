@@ -1,11 +1,12 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from report.example import ENVIRONMENT, SPEC, events, example
 
 from autotune.errors import RunFolderError
-from autotune.runfolder import JOURNAL, read
+from autotune.runfolder import JOURNAL, assemble, read
 from autotune.runfolder import SPEC as SPEC_FILE
 from autotune.store.journal import Journal
 
@@ -45,6 +46,18 @@ def test_the_last_pick_counts_and_a_running_run_has_none() -> None:
     run = example(8)
     assert run.pick is None
     assert example(8, pick=6).pick is not None
+
+
+def test_limits_that_were_lifted_leave_no_pick() -> None:
+    told = events(12, pick=5)
+    assert assemble(Path(), SPEC, told).pick is not None
+    assert assemble(Path(), {**SPEC, "slo": []}, told).pick is None
+    none_completed: list[dict[str, Any]] = [
+        {"event": "pick", "trial": None, "checks": [], "message": "no trial"}
+    ]
+    found = assemble(Path(), {**SPEC, "slo": []}, none_completed).pick
+    assert found is not None
+    assert found["trial"] is None
 
 
 def test_a_run_without_events_has_no_trials(tmp_path: Path) -> None:
