@@ -81,7 +81,7 @@ def stalls(service_ms: float = 2.0, rate_per_s: float = 200.0) -> list[dict[str,
     calm, late = latencies(arrivals, plain), latencies(arrivals, stalled)
     seen = server.serve(stalling(service_ms), BLANK, Batcher(), load).latencies_ns / MS
     call = stalling(service_ms)
-    settings = LoopSettings(min_calls=len(arrivals), min_s=0.0, max_s=60.0)
+    settings = LoopSettings(warmup_max_s=0.2, min_calls=len(arrivals), min_s=0.0, max_s=60.0)
     loop = time_calls(lambda i: call(BLANK[i % 16]), settings=settings).samples_ns / MS
     delayed = int((late - calm > service_ms).sum())
     told = {"stall ms": STALL_MS, "rate": rate_per_s}
