@@ -5,98 +5,35 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from autotune.domain import Choice, Domain, Range, Scalar, typed
 from autotune.errors import Infeasible
 
-Scalar = bool | int | float | str
+__all__ = [
+    "ALWAYS",
+    "AllOf",
+    "Choice",
+    "Condition",
+    "Configuration",
+    "Domain",
+    "Grid",
+    "Is",
+    "Knob",
+    "Not",
+    "Range",
+    "Rule",
+    "Scalar",
+    "Settings",
+    "Space",
+]
 Settings = Mapping[str, Scalar]
 Rule = Callable[[Settings], str | None]
 """A rule looks at the active settings of a point and says why it cannot run, or None."""
-
-
-# ---- domains -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A finite set of values, in the order given."""
-
-    values: tuple[Scalar, ...]
-
-    def __post_init__(self) -> None:
-        if not self.values:
-            raise ValueError("a choice needs at least one value")
-        if len({_typed(v) for v in self.values}) != len(self.values):
-            raise ValueError(f"a choice names a value twice: {list(self.values)}")
-
-    def grid(self) -> tuple[Scalar, ...]:
-        return self.values
-
-    def contains(self, value: Scalar) -> bool:
-        return _typed(value) in {_typed(v) for v in self.values}
-
-    def draw(self, rng: random.Random) -> Scalar:
-        return rng.choice(self.values)
-
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers between ``low`` and ``high``, both included.
-
-    With ``step`` (or between two integers) the range is a finite grid; ``log`` spaces draws evenly
-    in the logarithm.
-    """
-
-    low: int | float
-    high: int | float
-    step: int | float | None = None
-    log: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.low <= self.high:
-            raise ValueError(f"low ({self.low}) is above high ({self.high})")
-        if self.step is not None and self.step <= 0:
-            raise ValueError(f"step must be positive, not {self.step}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"a log range starts above 0, not at {self.low}")
-        if self.log and self.step is not None:
-            raise ValueError("a range has a step or log, not both")
-
-    @property
-    def integer(self) -> bool:
-        parts = (self.low, self.high) if self.step is None else (self.low, self.high, self.step)
-        return all(isinstance(part, int) for part in parts)
-
-    def grid(self) -> tuple[Scalar, ...] | None:
-        """Every value, or None where the range is continuous."""
-        if self.step is None and not self.integer:
-            return None
-        step = 1 if self.step is None else self.step
-        count = math.floor((self.high - self.low) / step + 1e-9) + 1
-        values = (self.low + i * step for i in range(count))
-        return tuple(v if self.integer else float(f"{v:.12g}") for v in values)
-
-    def contains(self, value: Scalar) -> bool:
-        if isinstance(value, bool | str):
-            return False
-        grid = self.grid()
-        return value in grid if grid is not None else self.low <= value <= self.high
-
-    def draw(self, rng: random.Random) -> Scalar:
-        grid = self.grid()
-        if self.log:
-            value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
-            return value if grid is None else min(grid, key=lambda g: abs(float(g) - value))
-        return rng.choice(grid) if grid is not None else rng.uniform(self.low, self.high)
-
-
-Domain = Choice | Range
 
 
 # ---- conditions ----------------------------------------------------------------------------------
@@ -110,8 +47,8 @@ class Is:
     values: tuple[Scalar, ...]
 
     def holds(self, settings: Settings) -> bool:
-        return self.knob in settings and _typed(settings[self.knob]) in {
-            _typed(v) for v in self.values
+        return self.knob in settings and typed(settings[self.knob]) in {
+            typed(v) for v in self.values
         }
 
     def knobs(self) -> frozenset[str]:
@@ -250,7 +187,7 @@ class Space:
         """The feasible points that differ from ``point`` in ``knob`` (and what hangs on it)."""
         domain = next(k.domain for k in self.knobs if k.name == knob)
         for value in domain.grid() or ():
-            if _typed(value) == _typed(point[knob]):
+            if typed(value) == typed(point[knob]):
                 continue
             try:
                 yield self.configure(self._filled({**point, knob: value}))
@@ -310,9 +247,3 @@ def _grid(space: Space, limit: int) -> Grid | None:
     if len(points) + removed.total() > limit:
         return None
     return Grid(tuple(points), dict(removed))
-
-
-def _typed(value: Scalar) -> tuple[str, Scalar]:
-    """Equal values of different kinds (True and 1) kept apart; 1 and 1.0 are the same number."""
-    kind = "bool" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
-    return kind, value
