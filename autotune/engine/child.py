@@ -62,8 +62,10 @@ def _measure(request: Mapping[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     from autotune.engine import gpu_usage
-    from autotune.measure import memory, reference
+    from autotune.measure import blocks, memory, reference
+    from autotune.measure.clock import fine_enough
 
+    fine_enough(blocks.clock_overhead_ns())
     kept = Path(request["reference"])
     watch = reference.watch(kept)
     scenario, inputs = _scenario(request), _inputs(request)

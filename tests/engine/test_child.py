@@ -88,7 +88,7 @@ def test_offline_is_a_throughput(measured):
 def test_a_server_holds_sessions_for_its_batches(measured):
     """What rate it bears beside other tests is theirs to say; what is told of it is not."""
     load = {"kind": "server", "max_batch": 4, "max_queue_delay_ms": 0.5, "p99_ms": 20.0}
-    answer, samples = measured(load)
+    answer, samples = measured(load, effort={**EFFORT, "tail_max_s": 3.0})
     columns, told = answer["columns"], answer["server"]
     assert columns["server_rate_per_s"]["value"] == (told["rate_per_s"] or 0.0)
     latencies = [columns[f"latency_{q}_ms"]["value"] for q in ("p50", "p90", "p99")]

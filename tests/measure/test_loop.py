@@ -158,6 +158,16 @@ def test_a_clock_that_ticks_coarsely_is_told_by_its_tick(monkeypatch):
     assert clock_overhead_ns() in (1_000_000, 2_000_000)
 
 
+def test_calls_below_the_tick_of_the_clock_are_timed_in_groups(clock, monkeypatch):
+    """Most of them seem to take no time at all."""
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: clock() // 50_000 * 50_000)
+    brief = LoopSettings(warmup_max_s=0.1, min_calls=20, min_s=0.0, max_s=0.5)
+    timing = time_calls(lambda _: clock.busy(5e-6), settings=brief)
+    assert timing.clock_overhead_ns == 50_000
+    assert 150 <= timing.group <= 250
+    assert np.median(timing.samples_ns) == pytest.approx(5000, rel=0.1)
+
+
 def test_a_wanted_p99_is_measured_until_it_can_be_told():
     def call(_):
         time.sleep(0.002)
