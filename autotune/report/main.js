@@ -102,6 +102,7 @@ function limitFields(run) {
   });
   const select = element("select", { name: "objective" });
   for (const m of run.measures) {
+    if (!run.single && m.column.startsWith("latency_")) continue; // of each trial's own rate: they do not compare
     const option = element("option", { value: m.column }, `${m.direction === "min" ? "lowest" : "highest"} ${m.label.toLowerCase()}`);
     if (m.column === run.objective) option.setAttribute("selected", "");
     select.append(option);

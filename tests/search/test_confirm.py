@@ -197,6 +197,15 @@ def test_of_a_servers_rounds_the_median_counts_and_the_interval_spans_them(servi
     assert after.facts["confirmed"]["before"]["server_rate_per_s"] == [2000.0, 2000.0, 2200.0]
 
 
+def test_offline_rounds_tell_samples_a_second_alone(bench):
+    offline = replace(bench, spec=replace(bench.spec, scenario=Scenario("offline")))
+    before = trial(3, 0.9, 1.0, batch=4)
+    results = rounds(bench.graph.store, 1.2, 1.3, 1.25)
+    after = confirm._confirmed(before, before.measurement, results, offline).measurement
+    assert after["throughput_per_s"] == pytest.approx(4 * 800, rel=0.01)
+    assert after.values["latency_p50_ms"] == before.measurement.values["latency_p50_ms"]
+
+
 def test_a_rate_that_does_not_hold_again_costs_nothing_and_says_why(serving):
     before = serves(2000.0)
     found = [served(serving.graph.store, 0, 0.0, 90.0, p99=7.0, ended="no rate")]
