@@ -73,22 +73,24 @@ def row(words: str, alone: Sequence[Seen], beside: Sequence[Seen]) -> dict[str, 
             f"{word} off by": ", ".join(f"{100 * d:+.1f}" for d in far),
         }
     found["p50 alone off by"] = ", ".join(f"{100 * d:+.1f}" for d in deviations(alone, alone, P50))
-    found["noisy"] = sum(seen["noisy"] for seen in beside)
+    found["flagged"] = sum(seen["noisy"] for seen in beside)
     return found
 
 
 def claims(alone: Sequence[Sequence[Seen]], beside: Sequence[Sequence[Seen]]) -> dict[str, object]:
-    """What is asked of all the repeats, printed too."""
+    """What is asked of all the repeats, printed too; and of those that are not flagged as noisy."""
     told: dict[str, object] = {}
+    calm = [[seen for seen in one if not seen["noisy"]] for one in beside]
+    sides = {"beside": beside, "beside and not flagged": calm, "alone": alone}
     for column, limit in WITHIN.items():
-        for who, repeats in (("beside", beside), ("alone", alone)):
+        for who, repeats in sides.items():
             far = [d for a, b in zip(alone, repeats, strict=True) for d in deviations(a, b, column)]
-            share = float(np.mean(np.abs(far) <= limit))
+            share = float(np.mean(np.abs(far) <= limit)) if far else float("nan")
             told[f"{column} within {limit:g}, {who}"] = share
     wrong, pairs = inversions(alone, beside)
     told["false inversions"] = wrong / max(1, pairs)
     told["pairs that differ"] = pairs
-    told["noisy"] = float(np.mean([seen["noisy"] for one in beside for seen in one]))
+    told["flagged"] = float(np.mean([seen["noisy"] for one in beside for seen in one]))
     for what, value in told.items():
         print(f"{what}: {value:.4g}")
     return told
