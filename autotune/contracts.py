@@ -252,9 +252,11 @@ class Metric(Protocol):
     summary: str
     direction: Direction
     needs_labels: bool
+    fraction: bool
+    """Whether it lies in [0, 1], so that a limit without a unit can be told from points."""
 
     def score(self, predictions: Floats, labels: NDArray[np.generic] | None) -> float:
-        """The figure for predictions of shape (samples, ...); a fraction is in [0, 1]."""
+        """The figure for predictions of shape (samples, ...)."""
         ...
 
     def per_sample(self, predictions: Floats, labels: NDArray[np.generic] | None) -> Floats | None:

@@ -64,5 +64,5 @@ def command(
         record = {**asdict(found), "configuration": dict(trial.configuration)}
         click.echo(json.dumps(record, indent=2))
     else:
-        show_pick(found, trial)
+        show_pick(found, trial, data.spec.get("space", {}))
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Group
@@ -14,11 +13,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from autotune.cli.terminal import duration, err, settings
+from autotune.cli.terminal import duration, err, settings, told
 from autotune.errors import AutotuneError
 from autotune.pick import pick
 from autotune.search.driver import State
-from autotune.slo import SLO, Quantity
+from autotune.slo import Quantity
 from autotune.spec import Spec
 
 PLAIN_EVERY_S = 15.0
@@ -90,25 +89,20 @@ class Progress:
     def _best_so_far(self, state: State) -> str:
         done = sum(trial.outcome is not None for trial in state.trials)
         if done != self._best[0]:
-            self._best = (done, _best(state, self._spec.slo, self._default))
+            self._best = (done, _best(state, self._spec, self._default))
         return self._best[1]
 
 
-def _best(state: State, slo: SLO, default: Quantity) -> str:
+def _best(state: State, spec: Spec, default: Quantity) -> str:
     trials = [trial for trial in state.trials if trial.outcome is not None]
     try:
-        found = pick(trials, slo, default)
+        found = pick(trials, spec.slo, default)
     except AutotuneError:
         return "best so far: nothing fits yet"
     trial = next(t for t in trials if t.number == found.trial)
     faster = f", {found.speedup:.1f}x" if found.speedup else ""
-    return f"best so far: trial {found.trial}{faster}: {settings(_varied(trial.configuration))}"
-
-
-def _varied(configuration: Mapping[str, object]) -> dict[str, object]:
-    """The knobs worth a glance: not how long something was trained."""
-    hidden = ("distill.", "finetune.", "ptq.")
-    return {k: v for k, v in configuration.items() if not k.startswith(hidden)}
+    words = settings(told(trial.configuration, spec.resolved["space"]))
+    return f"best so far: trial {found.trial}{faster}: {words}"
 
 
 def _left_s(state: State, done: int, trials: int, limit: float | None) -> float | None:

@@ -86,7 +86,9 @@ def _show_pick(run: Run) -> None:
     except NothingFits as miss:
         complain(miss)
         return
-    show_pick(found, next(t for t in run.data.trials if t.number == found.trial))
+    data = run.data
+    trial = next(t for t in data.trials if t.number == found.trial)
+    show_pick(found, trial, data.spec.get("space", {}))
     best = run.folder / deploy.BEST
     if not best.exists():
         err.print(

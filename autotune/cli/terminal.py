@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -54,6 +55,24 @@ def settings(configuration: Mapping[str, object]) -> str:
     return " ".join([*first, *rest])
 
 
+def told(configuration: Mapping[str, object], space: Mapping[str, Any]) -> dict[str, object]:
+    """What tells a configuration from others: where it runs, and the knobs that are searched.
+
+    Args:
+        configuration: Its settings.
+        space: The section ``space`` of the resolved space file; a knob that it lacks is told.
+    """
+
+    def searched(name: str) -> bool:
+        owner, _, word = name.rpartition(".")
+        bodies = (space.get(owner), space.get("backend", {}).get(owner)) if owner else (space,)
+        found = [body[word] for body in bodies if isinstance(body, Mapping) and word in body]
+        return not found or isinstance(found[0], list | Mapping)
+
+    always = ("backend", "precision", "batch")
+    return {k: v for k, v in configuration.items() if k in always or searched(k)}
+
+
 def amount(column: str, estimate: Estimate) -> str:
     """A measured value with its unit and, where known, its interval."""
     value = _number(column, estimate.value)
@@ -70,9 +89,9 @@ _FASTER = {
 }
 
 
-def show_pick(pick: Pick, trial: Trial) -> None:
-    """The configuration and its evidence."""
-    words = escape(settings(trial.configuration))
+def show_pick(pick: Pick, trial: Trial, space: Mapping[str, Any]) -> None:
+    """The configuration, as far as ``space`` (as for ``told``) searches it, and its evidence."""
+    words = escape(settings(told(trial.configuration, space)))
     out.print(f"[bold green]pick[/] trial {pick.trial}: [bold]{words}[/]")
     if pick.speedup is not None:
         times, by = _FASTER[pick.figure]

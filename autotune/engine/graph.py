@@ -181,5 +181,8 @@ class Graph:
         if isinstance(error, self._ray.exceptions.OutOfMemoryError):
             return "ran out of memory and was ended"
         if isinstance(error, self._ray.exceptions.WorkerCrashedError):
-            return "the worker process crashed"
+            return f"the worker process crashed ({_CRASH})"
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+_CRASH = "a fault in native code, a kill from outside, or os._exit in the code that it ran"

@@ -114,6 +114,7 @@ class _UserMetric:
     """A function ``f(predictions, labels) -> float`` from the user's file."""
 
     needs_labels = False
+    fraction = False  # it may be: nobody said
 
     def __init__(self, ref: CodeRef, direction: Any) -> None:
         self.summary = str(ref)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 summary = "F1 averaged over classes, rare ones counting as much as frequent ones"
 direction: Direction = "max"
 needs_labels = True
+fraction = True
 
 
 def score(predictions: Floats, labels: NDArray[np.generic] | None) -> float:

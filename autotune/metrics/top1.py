@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 summary = "share of samples whose largest output is at the label"
 direction: Direction = "max"
 needs_labels = True
+fraction = True
 
 
 def score(predictions: Floats, labels: NDArray[np.generic] | None) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from autotune import plugins
 from autotune.contracts import SHARED, Parameter
-from autotune.space import ALWAYS, AllOf, Choice, Condition, Is, Knob, Scalar
+from autotune.space import ALWAYS, AllOf, Choice, Condition, Is, Knob, Not, Scalar
 from autotune.spec.conditions import in_words
 from autotune.spec.core import BATCHER, SERVER, core_parameters
 from autotune.spec.values import Spec
@@ -112,9 +112,10 @@ def _section(
     parts = {name: _parts(_when(knobs.get(name), p)) - known for name, p in named.items()}
     common = frozenset[Condition].intersection(*parts.values()) if parts else frozenset()
     entries = tuple(
-        _entry(name, p, knobs.get(name), _words(parts[name] - common)) for name, p in named.items()
+        _entry(name, p, knobs.get(name), _words(parts[name] - common, parts[name], knobs))
+        for name, p in named.items()
     )
-    return Section(word, kind, owner, summary, _words(common), missing, entries)
+    return Section(word, kind, owner, summary, _words(common, common, knobs), missing, entries)
 
 
 def _entry(name: str, parameter: Parameter, knob: Knob | None, where: str) -> Entry:
@@ -166,8 +167,20 @@ def _flat(condition: Condition) -> Iterator[Condition]:
         yield condition
 
 
-def _words(parts: Iterable[Condition]) -> str:
-    return " and ".join(sorted(in_words(part) for part in parts))
+def _words(
+    parts: Iterable[Condition], whole: Collection[Condition], knobs: Mapping[str, Knob]
+) -> str:
+    return " and ".join(sorted(_in_words(part, whole, knobs) for part in parts))
+
+
+def _in_words(part: Condition, whole: Collection[Condition], knobs: Mapping[str, Knob]) -> str:
+    """A part of a condition; that a knob is not something holds too where it does not exist."""
+    words = in_words(part)
+    if isinstance(part, Not) and isinstance(part.condition, Is):
+        knob = knobs.get(part.condition.knob)
+        if knob is not None and not _parts(knob.when) <= set(whole):
+            return f"{words} (or not there)"
+    return words
 
 
 # ---- values --------------------------------------------------------------------------------------

@@ -99,8 +99,14 @@ def slo(file: File, known: Mapping[str, MetricRef], document: Document, *, price
         about += [one.objective.word] if one.objective else []
         if "cost" in about and not priced:
             raise document.error(where, f"'{sentence}' needs a price and none is given", _PRICE)
-    places = [(sentence, document.place(("slo", i))) for i, sentence in enumerate(file.slo)]
-    return slos.parse(places, directions)
+    places = {sentence: document.place(("slo", i)) for i, sentence in enumerate(file.slo)}
+    found = slos.parse(places.items(), directions)
+    slos.sensible(found, {word for word, metric in known.items() if _fraction(metric)}, places)
+    return found
+
+
+def _fraction(metric: MetricRef) -> bool:
+    return isinstance(metric.name, str) and plugins.load("metrics", metric.name).fraction
 
 
 def budget(file: File) -> Budget:

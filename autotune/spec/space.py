@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from autotune import plugins
 from autotune.contracts import SHARED, Parameter, Technique
+from autotune.errors import SpecError
 from autotune.scenario import Kind
 from autotune.space import ALWAYS, Choice, Condition, Domain, Is, Knob, Rule, Space
 from autotune.spec import rules
@@ -110,11 +111,20 @@ def _of_technique(document: Document, technique: Technique, model: ModelSource) 
     when = technique.when(model)
     found: list[Declared] = []
     for section, parameters in technique.parameters(model).items():
-        _known_parameters(document, (SECTION, section), parameters)
+        hint = _arguments(technique, model, section)
+        _known_parameters(document, (SECTION, section), parameters, hint)
         for parameter in parameters:
             own = ALWAYS if f"{section}.{parameter.name}" in when.knobs() else when
             found.append(_declared(document, (SECTION, section), f"{section}.", parameter, own))
     return found
+
+
+def _arguments(technique: Technique, model: ModelSource, section: str) -> str:
+    """What to do about an argument of the factory, where its arguments are words of the section."""
+    more = replace(model, args={**model.args, "another argument": 0})
+    if technique.parameters(more)[section] == technique.parameters(model)[section]:
+        return ""
+    return "; another argument of the factory: add it to model.args, as the model was built"
 
 
 def _of_backend(document: Document, name: str) -> list[Declared]:
@@ -138,7 +148,9 @@ def _declared(
     )
 
 
-def _known_parameters(document: Document, where: Where, parameters: Iterable[Parameter]) -> None:
+def _known_parameters(
+    document: Document, where: Where, parameters: Iterable[Parameter], hint: str = ""
+) -> None:
     section = document.at(where)
     if section is None:
         return
@@ -148,7 +160,8 @@ def _known_parameters(document: Document, where: Where, parameters: Iterable[Par
         raise wrong_kind(document, where, "a mapping", example)
     for key in section:
         if key not in known:
-            raise unknown_key(document, (*where, key), known)
+            error = unknown_key(document, (*where, key), known)
+            raise SpecError(error.cause, place=error.place, remedy=error.remedy + hint)
 
 
 # ---- which plug-ins are in -----------------------------------------------------------------------

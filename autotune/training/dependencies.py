@@ -58,10 +58,11 @@ def check(graph: Any, group: Any) -> None:
             out = graph.is_out_channel_pruning_fn(handler)
             width = graph.get_out_channels(layer) if out else graph.get_in_channels(layer)
             if max(item.idxs) >= width:
-                root = group[0].dep.target.name
+                root, reader = group[0].dep.target.name, item.dep.target.name
+                way = "a reshape beside it" if reader == root else f"a reshape before {reader}"
                 raise StageError(
-                    f"torch-pruning cannot follow the channels of {root} to {item.dep.target.name}:"
-                    " a reshape between them fixes a size; flatten, or take it from x.shape"
+                    f"torch-pruning cannot follow the channels of {root}: {way} fixes a size; "
+                    "flatten, or take it from x.shape"
                 )
 
 

@@ -10,6 +10,7 @@ from report.example import SPEC, events
 
 from autotune import api
 from autotune.cli import group, show
+from autotune.cli.terminal import settings, told
 from autotune.errors import SpecError
 from autotune.runfolder import JOURNAL, encode_outcome
 from autotune.runfolder import SPEC as SPEC_FILE
@@ -120,3 +121,30 @@ def test_of_what_cannot_be_counted_a_sample_is_told(tmp_path, capsys):
     show.opening(replace(ahead, size=1, removed={"why": 1}, drawn=0))
     told = capsys.readouterr().err
     assert "large: 1 configuration\n  1 combination removed:" in told
+
+
+def test_a_pick_is_told_by_what_is_searched():
+    space = {
+        "batch": 1,
+        "threads": 1,
+        "student": {"width": [16, 8], "depth": 2},
+        "prune": {"ratio": {"low": 0.1, "high": 0.5}},
+        "backend": {"openvino": {"execution_mode": ["accuracy", "performance"], "hint": "latency"}},
+    }
+    configuration = {
+        "batch": 1,
+        "threads": 1,
+        "precision": "int8",
+        "backend": "openvino",
+        "student.width": 8,
+        "student.depth": 2,
+        "prune.ratio": 0.3,
+        "openvino.execution_mode": "accuracy",
+        "openvino.hint": "latency",
+        "target": "edge",
+    }
+    words = settings(told(configuration, space))
+    assert words == (
+        "openvino int8 batch=1 student.width=8 prune.ratio=0.3 openvino.execution_mode=accuracy "
+        "target=edge"
+    )

@@ -33,6 +33,7 @@ def test_it_says_what_it_is(metric):
     assert "\n" not in metric.summary
     assert metric.direction in ("min", "max")
     assert isinstance(metric.needs_labels, bool)
+    assert isinstance(metric.fraction, bool)
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -46,6 +47,7 @@ def test_the_score_is_a_finite_number_that_ignores_the_order_of_samples(name, se
     assert type(found) is float
     assert np.isfinite(found)
     assert metric.score(predictions[order], labels[order]) == pytest.approx(found)
+    assert not metric.fraction or 0 <= found <= 1
 
 
 @pytest.mark.parametrize("name", METRICS)

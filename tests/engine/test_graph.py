@@ -119,7 +119,9 @@ def test_a_crash_fails_only_what_needs_it(graph, ledger):
     below = stage("count", stage("count", broken, ledger=str(ledger)), ledger=str(ledger), add=2)
     beside = stage("count", ledger=str(ledger), sleep=0.5)
     result, other = end(graph, graph.submit(below), graph.submit(beside))
-    assert (result.stage, result.error) == ("segfault", "the worker process crashed")
+    assert result.stage == "segfault"
+    assert result.error.startswith("the worker process crashed (")
+    assert "os._exit" in result.error
     assert result.key == broken.key
     assert other.ok
     assert ran(ledger) == [beside.key]
@@ -134,7 +136,8 @@ def test_a_worker_killed_from_outside_fails_only_its_stage(graph, ledger, tmp_pa
         graph.step(0.05)
     os.kill(int(file.read_text()), signal.SIGKILL)
     result, other = end(graph, victim, beside)
-    assert (result.stage, result.error) == ("pid", "the worker process crashed")
+    assert result.stage == "pid"
+    assert result.error.startswith("the worker process crashed")
     assert other.ok
 
 
@@ -142,7 +145,7 @@ def test_a_stage_whose_worker_died_can_be_tried_again(graph, ledger, tmp_path):
     once = stage("die_once", marker=str(tmp_path / "marker"))
     below = stage("count", once, ledger=str(ledger))
     first = end(graph, graph.submit(below))[0]
-    assert first.error == "the worker process crashed"
+    assert first.error.startswith("the worker process crashed")
     second = end(graph, graph.submit(below))[0]
     assert second.ok
     assert (graph.store.open(below.key) / "value").read_text() == "2"

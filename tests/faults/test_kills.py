@@ -171,7 +171,7 @@ def test_a_worker_killed_during_a_run_costs_what_needed_it(tiny, tmp_path, begin
     found = autotune.Run(out).data.trials
     failed = [t.outcome for t in found if t.outcome.word == "failed"]
     assert len(failed) <= 2
-    assert {o.reason for o in failed} <= {"latency: the worker process crashed"}
+    assert all(o.reason.startswith("latency: the worker process crashed") for o in failed)
     assert sum(t.outcome.word == "completed" for t in found) >= 6
 
 

@@ -51,6 +51,8 @@ CASES = {
     "number for a name of a backend": ("    onnxruntime:\n      level: [basic, all]\n    openvino:", "    [torch, 3]", "space.backend[1]", "expected a word, not 3", "known: "),
     "a range of words": ("[none, channel]", "{low: none, high: channel}", "space.prune.structure", "structure is not a number that has a range", "none, channel"),
     "log that is no switch": ("ratio: [0.3, 0.5]", "ratio: {low: 0.3, high: 0.5, log: 3}", "space.prune.ratio.log", "expected true or false, not 3", "write log: true"),
+    "points without a unit": ("baseline - 1pt", "baseline - 1", "slo[1]", "1 without a unit is 100 points of accuracy", "write 1pt"),
+    "percent without a unit": ("baseline - 1pt", "98", "slo[1]", "98 without a unit is more than accuracy can be", "write 98%"),
     # booleans where words belong
     "off for a level": ("level: [basic, all]", "level: [off, all]", "space.backend.onnxruntime.level[0]", "expected a word, but off without quotes is a boolean", 'quote it: "off"'),
     "no for a name": ("name: small", "name: no", "name", "expected a word, but no without quotes is a boolean", 'quote it: "no"'),

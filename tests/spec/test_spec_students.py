@@ -64,6 +64,7 @@ def test_what_teaches_exists_where_there_is_a_student(student):
         (["width: 8", "round_to: 4"], "round_to", "student.shrink is not 0", "student.shrink"),
         (["factory: Small", "width: 8"], "width", "student.factory is build_model", "or remove"),
         (["hight: 8"], "hight", "unknown key", "known: factory, width, depth, shrink, round_to"),
+        (["hight: 8"], "hight", "unknown key", "argument of the factory: add it to model.args"),
     ],
 )
 def test_a_wrong_word_is_told(lines, place, cause, remedy, student):
