@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,23 +20,21 @@ from autotune.pick import pick as choose
 from autotune.profile import Profile
 from autotune.runfolder import RunData
 from autotune.scenario import Kind, Scenario
-from autotune.search import profiles
+from autotune.search import folders, profiles
 from autotune.search import session as sessions
 from autotune.search.driver import Observer
-from autotune.search.environment import environment
 from autotune.search.propose import front as search_front
 from autotune.search.session import Opening, Session
 from autotune.slo import QUANTITIES, SLO, Quantity, parse
-from autotune.spec import Spec, differences, dump, load
+from autotune.spec import Spec, load
 from autotune.store.artifacts import Store
-from autotune.store.journal import Journal, read
+from autotune.store.journal import Journal
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Opening", "Run", "load", "run"]
 REPORT = "report.html"
-ENVIRONMENT = "environment.json"
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ class Run:
             MachineError: The disk refuses.
         """
         runfolder.read(self.folder)  # before the lock, which would make a journal
-        with _disk(self.folder), Journal(self.folder / runfolder.JOURNAL):
+        with folders.disk(self.folder), Journal(self.folder / runfolder.JOURNAL):
             return Store(store or self.folder / "store").collect(limit_bytes, _needed(self.data))
 
     def profile(
@@ -122,7 +120,7 @@ class Run:
         asked = profiles.wanted(self.data, trial)
         if found := profiles.held(self.data, asked):
             return found
-        with _disk(self.folder), Journal(self.folder / runfolder.JOURNAL) as journal:
+        with folders.disk(self.folder), Journal(self.folder / runfolder.JOURNAL) as journal:
             place = Store(store or self.folder / "store")
             found = profiles.ensure(self.data, asked, place, journal, tell)
             self.report()
@@ -133,7 +131,7 @@ class Run:
         from autotune.report import render
 
         target = Path(path) if path is not None else self.folder / REPORT
-        with _disk(target):
+        with folders.disk(target):
             if target.is_dir():
                 remedy = "name a file, for example report.html"
                 raise RunFolderError("this is a folder", place=str(target), remedy=remedy)
@@ -142,7 +140,7 @@ class Run:
                 raise RunFolderError(
                     "there is no such folder", place=str(target.parent), remedy=remedy
                 )
-            _write(target, render(self.data))
+            folders.write(target, render(self.data))
         return target
 
 
@@ -183,13 +181,13 @@ def run(
         spec = load(Path(spec), overrides)
     folder = Path(out) if out is not None else Path("runs") / spec.name
     root = Path(store) if store is not None else folder / "store"
-    with _disk(folder):
-        folder = _folder(folder, spec, fork=fork)
+    with folders.disk(folder):
+        folder = folders.of(folder, spec, fork=fork)
         token = LOG.set(folder / "log.txt")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with Journal(folder / runfolder.JOURNAL) as journal:
-                _prepare(folder, spec)
+                folders.prepare(folder, spec)
                 earlier = runfolder.read(folder)
                 if not sessions.complete(spec, earlier):
                     wanted = Session(spec, folder, root, address, opening, observe)
@@ -288,66 +286,3 @@ def _needed(data: RunData) -> set[str]:
     keys = {str(t.measurement.facts["artifact"]) for t in kept if t.measurement}
     keys |= {t.measurement.samples for t in kept if t.measurement}
     return keys | {key for event in data.events for key in event.get("artifacts", ())}
-
-
-def _folder(folder: Path, spec: Spec, *, fork: bool) -> Path:
-    """The run folder, or the one beside it where it is taken and ``fork`` is asked.
-
-    Raises:
-        RunFolderError: It holds a run of another spec, or a spec that cannot be read.
-    """
-    path = folder / runfolder.SPEC
-    if not path.exists():
-        return folder
-    if fork:
-        return _beside(folder)
-    events = read(folder / runfolder.JOURNAL) if (folder / runfolder.JOURNAL).exists() else []
-    if not any(event["event"] == "open" for event in events):
-        return folder  # nothing came of it yet: it may become another run
-    changes = differences(runfolder.read_spec(path), spec.resolved)
-    if changes:
-        raise RunFolderError(
-            "this folder holds a run of another spec: " + "; ".join(changes),
-            place=str(folder),
-            remedy="add --fork to start a new run beside it, or name another folder with --out",
-        )
-    return folder
-
-
-@contextmanager
-def _disk(place: Path) -> Iterator[None]:
-    """Say what the disk refused, and where.
-
-    Raises:
-        MachineError: It refused something inside the block, or nothing can be at ``place``.
-    """
-    if "\0" in str(place):
-        raise MachineError("no path holds a NUL character", place=repr(str(place)))
-    try:
-        yield
-    except OSError as error:
-        raise MachineError(
-            error.strerror or str(error), place=str(error.filename or place)
-        ) from error
-
-
-def _prepare(folder: Path, spec: Spec) -> None:
-    """The spec in the folder, as it is now: budget and SLO may change between sessions."""
-    _write(folder / runfolder.SPEC, dump(spec.resolved))
-    _write(folder / ENVIRONMENT, json.dumps(environment(spec), indent=2) + "\n")
-
-
-def _beside(folder: Path) -> Path:
-    number = 2
-    while (candidate := folder.with_name(f"{folder.name}-{number}")).exists():
-        number += 1
-    return candidate
-
-
-def _write(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    try:
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)

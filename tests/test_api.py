@@ -9,6 +9,7 @@ from autotune import api
 from autotune.cli import show
 from autotune.errors import MachineError, RunFolderError, UserError
 from autotune.runfolder import JOURNAL, SPEC, encode_outcome
+from autotune.search import folders
 from autotune.space import Configuration
 from autotune.spec import dump
 from autotune.store.artifacts import Store
@@ -225,7 +226,7 @@ def test_a_refused_second_run_leaves_the_spec_alone(task):
     with Journal(folder / JOURNAL), pytest.raises(RunFolderError, match="another autotune"):
         api.run(space, out=folder, overrides={"budget.trials": 99})
     assert (folder / SPEC).read_bytes() == before
-    assert not (folder / api.ENVIRONMENT).exists()
+    assert not (folder / folders.ENVIRONMENT).exists()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 10**400])
