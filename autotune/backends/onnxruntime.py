@@ -33,7 +33,7 @@ from autotune.task import ModelSource
 if TYPE_CHECKING:
     from autotune.contracts import Arrays, Floats
 
-summary = "ONNX Runtime, CPU execution provider"
+summary = "ONNX Runtime: CPU, CUDA and TensorRT execution providers"
 libraries = ("onnxruntime",)
 _INTEGER = (
     "QLinearConv",

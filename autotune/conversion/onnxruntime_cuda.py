@@ -105,6 +105,9 @@ def reject(settings: Settings, gpu: Gpu) -> Rejection | None:
     if precision not in ("fp32", "fp16"):
         reason = f"{precision} is not done through onnxruntime on GPUs yet: tensorrt has bf16, int8"
         return Rejection("not yet ours", reason)
+    if precision != "fp32" and settings.get(_PROVIDER) == "tensorrt":
+        reason = "onnxruntime does not tell what its engines compute in: the backend tensorrt does"
+        return Rejection("not yet upstream", reason)
     if settings.get("onnxruntime.tf32") and not gpu.has("tf32"):
         reason = f"{gpu.name} (compute capability {gpu.capability}) has no tf32"
         return Rejection("not on this target", reason)

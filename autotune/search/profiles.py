@@ -132,6 +132,8 @@ def take(
             place=str(run.folder),
             remedy="name a completed one: `trials.csv` in the run folder lists them",
         )
+    if trial.configuration.get("device") == "cuda":
+        raise StageError(f"trial {trial.number} runs on a GPU, of which no profiles are taken yet")
     configuration, target = trial.configuration, _target(run, trial)
     opened = [event for event in run.events if event["event"] == "open"]
     work = profiling.Work(

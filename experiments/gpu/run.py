@@ -39,7 +39,7 @@ POINTS: tuple[Mapping[str, Any], ...] = (
     {"backend": "onnxruntime", "tf32": True},
     {"backend": "onnxruntime", **_FP16},
     {"backend": "onnxruntime", **_FP16, "cuda_graph": True},
-    {"backend": "onnxruntime", **_FP16, "provider": "tensorrt"},
+    {"backend": "onnxruntime", "provider": "tensorrt"},
     {"backend": "tensorrt", "tf32": True},
     {"backend": "tensorrt", **_FP16},
     {"backend": "tensorrt", **_FP16, "level": 5},

@@ -128,6 +128,8 @@ def test_both_builds_at_once_are_found_out(monkeypatch):
     assert "overwrite each other" in ort_backend.unavailable()
     assert reason(ort_backend, ORT) is None
     assert reason(ort_backend, {**ORT, "precision": "fp16"}) is None
+    inside = {**ORT, "precision": "fp16", "onnxruntime.provider": "tensorrt"}
+    assert "the backend tensorrt" in reason(ort_backend, inside)
     assert "tensorrt has" in reason(ort_backend, {**ORT, "precision": "int8"})
     assert "has no tf32" in reason(ort_backend, {**ORT, "onnxruntime.tf32": True}, TURING)
 
