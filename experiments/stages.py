@@ -43,7 +43,7 @@ class Bench:
         self.subject, self.facts = intake.finish(process, spec.seed)
 
     def plan(self, settings: Mapping[str, Scalar], seed: int = 0) -> Plan:
-        """The stages of these knobs; every other knob has its owner's default."""
+        """The stages of these knobs; every other has its pinned value, or its owner's default."""
         targets = {target.name: target for target in self.spec.targets}
         subject = dataclasses.replace(self.subject, seed=seed)
         return plan(self._point(settings), subject, targets, Effort(timeout_s=3600.0))
@@ -94,10 +94,10 @@ class Bench:
         values: dict[str, Scalar] = {}
         for knob in self.spec.space.knobs:
             default = next((p.default for p in declared(self.spec, knob)), None)
-            first = knob.domain.grid()
-            values[knob.name] = (
-                default if default is not None else first[0] if first else knob.domain.low
-            )
+            grid = knob.domain.grid()
+            if default is None or (grid and len(grid) == 1):  # no default, or pinned by the space
+                default = grid[0] if grid else knob.domain.low
+            values[knob.name] = default
         unknown = set(settings) - {knob.name for knob in self.spec.space.knobs}
         if unknown:
             raise SystemExit(f"not in the space: {', '.join(sorted(unknown))}")

@@ -26,7 +26,13 @@ SPACES = Path(__file__).parents[2] / "search_spaces"
 Settings = Mapping[str, Any]
 STUDENT: Mapping[str, Settings] = {
     "digits": {"student.width": 8, "student.depth": 1, "distill.epochs": 10, "distill.lr": 6e-3},
-    "text": {"student.width": 64, "student.depth": 1, "distill.epochs": 6, "distill.lr": 3e-3},
+    "text": {
+        "student.width": 64,
+        "student.depth": 1,
+        "distill.start": "fresh",
+        "distill.epochs": 6,
+        "distill.lr": 3e-3,
+    },
 }
 PRUNED: Settings = {"prune.structure": "channel", "prune.ratio": 0.5, "prune.round_to": 8}
 FINETUNED: Mapping[str, Settings] = {
