@@ -231,7 +231,7 @@ class _Session:
         jit: Any = torch.jit
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
-            with self._autocast():
+            with self._autocast(), torch_kernels.plain_attention(self._precision == "bf16"):
                 traced = jit.trace(network, tuple(inputs), check_trace=False)
             return jit.optimize_for_inference(jit.freeze(traced.eval()))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,3 +91,19 @@ def precision(event: Any, integers: str) -> str | None:
 def element(kind: str) -> str:
     """The word for a tensor's element type; "" for what is no tensor."""
     return {**_FLOATS, "signed char": "int8", "unsigned char": "int8"}.get(kind, "")
+
+
+@contextmanager
+def plain_attention(on: bool) -> Iterator[None]:
+    """Keep torch's encoder layers from their fused kernel, whose parts autocast does not see.
+
+    Traced with it under autocast, a graph multiplies float32 by bfloat16 and fails.
+    """
+    from torch.backends import mha
+
+    before = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(before and not on)
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(before)
