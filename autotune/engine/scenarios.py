@@ -64,7 +64,7 @@ def single_stream(
     count = len(inputs)
     timing = loop.time_calls(lambda i: run(inputs[i % count]), settings=settings, watch=watch)
     columns = statistics.latency_columns(timing.samples_ns, batch)
-    partial = columns["latency_p50_ms"].high is None
+    partial = _partial(timing.samples_ns, columns["latency_p50_ms"])
     counted = timing.blocks[1:]
     return Seen(
         columns=columns,
@@ -94,7 +94,7 @@ def flood(
     told, beside = _beside(
         lambda: offline.flood(lambda i: run(inputs[i % count]), batch, asked), watch
     )
-    partial = told.throughput_per_s.low is None
+    partial = _partial(told.intervals_ns, told.throughput_per_s)
     block = Block(told.intervals_ns, beside)
     return Seen(
         columns={"throughput_per_s": told.throughput_per_s},
@@ -214,6 +214,11 @@ def _around(block: Block) -> dict[str, Any]:
 def _consistent(samples_ns: NDArray[np.int64]) -> bool:
     """Whether batch over p50 and samples per second agree (measurement.md, section 5)."""
     return bool(samples_ns.mean() <= CONSISTENT * np.median(samples_ns))
+
+
+def _partial(samples_ns: NDArray[np.int64], estimate: Estimate) -> bool:
+    """Whether the model is so slow that its few samples tell no interval."""
+    return estimate.high is None and len(samples_ns) < loop.RACING_CALLS
 
 
 def _slow(count: int, samples_ns: NDArray[np.int64], max_s: float) -> str:
