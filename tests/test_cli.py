@@ -276,3 +276,35 @@ def test_gc_keeps_the_front(folder, finished):
     opened = next(event for event in run.data.events if event["event"] == "open")
     assert len(opened["artifacts"]) == 2
     assert set(opened["artifacts"]) <= kept
+
+
+def test_profile_tells_where_the_time_of_the_pick_and_of_its_baseline_goes(folder, finished):
+    run, _ = finished
+    done = type_in(folder, "profile", str(run.folder), "--json")
+    assert done.returncode == 0, done.stderr
+    given, best = json.loads(done.stdout)["profiles"]
+    assert given["title"] == "The model as given"
+    assert best["trial"] == run.pick().trial
+    assert best["measured_p50_ms"] > 0
+    for told in (given, best):
+        assert 0 < told["total_ms"] == pytest.approx(sum(row["ms"] for row in told["rows"]))
+        assert told["bare_ms"] > 0
+    assert "Where the time goes" in (run.folder / "report.html").read_text()
+    events = len(run.data.events)
+    again = type_in(folder, "profile", f"{run.folder}:{best['trial']}", "--nodes")
+    assert "The pick, trial" in again.stdout
+    assert best["rows"][0]["name"] in again.stdout
+    assert len(run.data.events) == events
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (("--batch", "2"), "--batch: only for a model that is no trial of a run"),
+        (("--trial", "4711"), "there is no trial 4711"),
+    ],
+)
+def test_profile_refuses_what_says_nothing_of_a_trial(folder, finished, words, cause):
+    done = type_in(folder, "profile", str(finished[0].folder), *words)
+    assert done.returncode == 2
+    assert cause in done.stderr

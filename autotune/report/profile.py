@@ -108,6 +108,11 @@ def sentences(profile: Profile, measured_ms: float | None = None) -> tuple[str, 
         f"The operators add up to {number(profile.total_ms)} ms of a request that takes "
         f"{number(profile.wall_ms)} ms under the profiler (mean of {profile.requests})."
     ]
+    if not profile.total_ms:
+        told = [
+            "The profiler tells no operator: each takes less than it counts. A request takes "
+            f"{number(profile.wall_ms)} ms under it (mean of {profile.requests})."
+        ]
     bare, overhead = profile.bare_ms, profile.overhead
     if bare is not None and overhead is not None:
         trial = "" if measured_ms is None else f"; its trial measured {number(measured_ms)} ms"

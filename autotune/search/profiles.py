@@ -23,6 +23,8 @@ MOST_S = 4.0
 """A search keeps this share of its time budget, and at most so many seconds, for profiles."""
 LEAST_S = 1.5
 """With less time left no profile is begun."""
+LONGEST_S = 20.0
+"""No profile that nobody asked for takes longer."""
 
 
 def reserve_s(budget_s: float | None) -> float:
@@ -51,12 +53,18 @@ def complete(run: RunData, store: Store, journal: Journal, left: Callable[[], fl
             continue
         tried = True
         try:
-            profile = take(run, trial, store, min(seconds, profiling.TIMEOUT_S))
+            profile = take(run, trial, store, min(seconds, LONGEST_S), _not_waiting)
         except AutotuneError as error:
             _write(journal, trial, {"error": str(error)})
         else:
             _write(journal, trial, {"profile": profile.record()})
     return tried
+
+
+def _not_waiting(whom: str) -> None:
+    """Give up a profile that nobody asked for where another run holds the lane."""
+    if whom:
+        raise StageError("another run measures on its lane; `autotune profile` takes it later")
 
 
 def wanted(run: RunData, number: int | None) -> tuple[Trial, ...]:

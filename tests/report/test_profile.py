@@ -104,6 +104,11 @@ def test_a_machine_that_went_at_another_speed_or_did_something_else_is_told() ->
     assert "for 40 % of its time the process waited for a core" in sentences(busy)[-1]
 
 
+def test_a_profiler_that_counts_too_coarsely_is_told() -> None:
+    told = sentences(Profile((), 0.13, 200, bare_ms=0.01))
+    assert told[0].startswith("The profiler tells no operator: each takes less than it counts.")
+
+
 def test_the_p50_of_a_server_is_not_that_of_a_request() -> None:
     trial = next(t for t in example().trials if t.measurement)
     assert trial.measurement is not None

@@ -14,6 +14,7 @@ from autotune.runfolder import JOURNAL, assemble
 from autotune.search import profiles
 from autotune.store.artifacts import Store
 from autotune.store.journal import Journal, read
+from autotune.target import Target
 from autotune.trial import Completed
 
 
@@ -70,6 +71,21 @@ def test_why_a_trial_could_not_be_profiled_is_written_down(tmp_path):
     told = read(tmp_path / JOURNAL)
     assert [event["number"] for event in told] == [t.number for t in profiles.wanted(run, None)]
     assert all("no longer in the store" in event["error"] for event in told)
+
+
+def test_nobody_waits_for_a_lane_to_profile_what_was_not_asked_for(tmp_path):
+    run = here(picked(example()))
+    store = Store(tmp_path / "store")
+    for key in ("b" * 32, "c" * 32):
+        with store.writing(key) as out:
+            store.commit(key, out, stage="made", seconds=0.0, facts={})
+    lane = Target("other", 1, 1, None, hardware.machine())
+    with hardware.lane(lane), Journal(tmp_path / JOURNAL) as journal:
+        assert profiles.complete(run, store, journal, lambda: 60.0)
+    told = read(tmp_path / JOURNAL)
+    assert {event["error"].partition(";")[0] for event in told} == {
+        "another run measures on its lane"
+    }
 
 
 def test_what_the_run_holds_is_not_taken_again():
