@@ -11,6 +11,7 @@ from autotune import plugins
 from autotune.artifact import Stage
 from autotune.engine.networks import active, network, settings_of, structure, trains
 from autotune.engine.subject import Effort, Needs, Subject
+from autotune.errors import MachineError
 from autotune.scenario import MAX_BATCH, SINGLE_STREAM, Scenario
 from autotune.space import Configuration, Scalar, Space
 from autotune.target import Target
@@ -125,7 +126,7 @@ def _accuracy(
             "settings": runtime(configuration, target),
             "metrics": dict(subject.metrics),
             "machine": _hardware(target),
-            **_batch(configuration),
+            **_batch(configuration, target),
             **({"kept": configuration["ptq.keep"]} if configuration.get("ptq.keep") else {}),
         },
         inputs=(artifact, subject.data, _reference(model, subject)),
@@ -163,10 +164,10 @@ def _latency(
     )
 
 
-def _batch(configuration: Configuration) -> dict[str, Scalar]:
+def _batch(configuration: Configuration, target: Target) -> dict[str, Scalar]:
     """The batch, where the accuracy hangs on it: a server's is the largest that it makes."""
     backend = plugins.load("backends", str(configuration["backend"]))
-    if not backend.depends_on_batch(runtime(configuration)):
+    if not backend.depends_on_batch(runtime(configuration, target)):
         return {}
     return {"batch": configuration.get(MAX_BATCH, configuration["batch"])}
 
@@ -189,7 +190,13 @@ def _reference(network: Stage, subject: Subject) -> Stage:
 
 
 def runtime(configuration: Configuration, target: Target | None = None) -> dict[str, Scalar]:
-    """What a session reads: the precision, the backend's own knobs, and the target's GPU."""
+    """What a session reads: the precision, the backend's own knobs, and the target's GPU.
+
+    Raises:
+        MachineError: It is for a GPU, and the target that has it is not given.
+    """
+    if target is None and configuration.get("device") == "cuda":
+        raise MachineError("this configuration is for a GPU, and only a run measures on one yet")
     prefix = f"{configuration['backend']}."
     own = {k: v for k, v in configuration.items() if k == "precision" or k.startswith(prefix)}
     return {**own, **(target.words if target else {})}

@@ -9,7 +9,7 @@ from autotune.artifact import Stage
 from autotune.conversion import onnxruntime_cuda, torch_cuda, trt_library
 from autotune.engine import plan as plans
 from autotune.engine.plan import Effort, Subject
-from autotune.errors import SpecError
+from autotune.errors import MachineError, SpecError
 from autotune.hardware import gpus
 from autotune.search import starts
 from autotune.spec import fixed, load
@@ -142,3 +142,10 @@ def test_a_target_without_a_gpu_comes_back_from_its_record_and_has_no_words():
     with_gpu = replace(target, gpu=ADA)
     assert Target.from_record(asdict(with_gpu)) == with_gpu
     assert with_gpu.lane_price_per_hour == 0.4
+
+
+@pytest.mark.usefixtures("equipped")
+def test_who_forgets_the_target_is_not_given_the_cores_in_its_place(write):
+    point = load(write("{gpu: 0, lane_cores: 1}")).space.grid().points[0]
+    with pytest.raises(MachineError, match="for a GPU"):
+        plans.runtime(point)
