@@ -90,7 +90,7 @@ def run(tmp_path):
             {"event": "trial", "number": number, "origin": "sampler", "settings": settings}
         )
         events.append({"event": "outcome", "number": number, "outcome": encode_outcome(outcome)})
-    (folder / SPEC).write_text(dump({"name": "r"}))
+    (folder / SPEC).write_text(dump({"name": "r", "slo": ["latency_p50 <= 9ms"]}))
     with Journal(folder / JOURNAL) as journal:
         for event in [*events, {"event": "pick", "trial": 1}]:
             journal.append(event)
