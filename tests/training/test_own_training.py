@@ -1,6 +1,7 @@
 """The user's own training: what it gets, what it may return, and what is said where it fails."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -185,3 +186,21 @@ def test_an_object_that_is_called_may_train_and_has_its_line(tmp_path):
     with pytest.raises(TaskError, match=r"Trainer\(\) raised ValueError: no") as caught:
         trained(context(tmp_path, train=Trainer()))
     assert Path(caught.value.place.rsplit(":", 1)[0]) == Path(__file__)
+
+
+def test_the_example_of_the_documentation_trains(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "techniques.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
+    (tmp_path / "own.py").write_text(example)
+    own = usercode.load(CodeRef(str(tmp_path / "own.py"), "train"))
+    lines = []
+    where = context(tmp_path, train=own, report=lines.append)
+    teacher = np.eye(3, dtype=np.float32)[where.train_y]
+    for labels, outputs in ((where.train_y, None), (where.train_y, teacher), (None, teacher)):
+        before, after = network(), network()
+        told = dataclasses.replace(where, train_y=labels, teacher_logits=outputs)
+        loss = losses.distillation(4.0, 0.3)
+        loop.train(after, told, loss, loop.Recipe(epochs=4, lr=0.1))
+        assert not torch.equal(before[0].weight, after[0].weight)
+    assert len(lines) == 12
+    assert lines[-1].startswith("epoch 4 of 4, loss ")
