@@ -1,17 +1,18 @@
-"""A task that every technique has something to do on: gratings, convolutions, attention."""
+"""A task that every technique has something to do on: gratings, convolutions, attention.
+
+The test puts the tiny task beside it as ``gratings.py``.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as nnf
+from gratings import DIRECTIONS, gratings
 from torch import Tensor, nn
 
 from autotune import Data
-
-DIRECTIONS = ((1, 0), (0, 1), (1, 1))
 
 
 class Attention(nn.Module):
@@ -82,7 +83,7 @@ def small() -> nn.Module:
 
 def data() -> Data:
     """256 gratings to train on, 32 to calibrate with, 96 to judge by."""
-    x, y = _gratings(384)
+    x, y = gratings(384)
     return Data(train=(x[:256], y[:256]), calibration=x[256:288], test=(x[288:], y[288:]))
 
 
@@ -97,14 +98,3 @@ def train(path: Path) -> None:
         nnf.cross_entropy(network(x), y).backward()
         optimizer.step()
     torch.save(network.state_dict(), path)
-
-
-def _gratings(count: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    y = rng.integers(len(DIRECTIONS), size=count)
-    down, right = np.array(DIRECTIONS)[y].T[:, :, None, None]
-    rows, columns = np.mgrid[:8, :8]
-    phase = rng.uniform(0, 2 * np.pi, (count, 1, 1))
-    waves = np.sin(1.3 * (down * rows + right * columns) + phase)
-    x = waves + rng.normal(0, 0.4, (count, 8, 8))
-    return x[:, None].astype(np.float32), y.astype(np.int64)

@@ -35,7 +35,7 @@ def build_model(width: int = 16) -> nn.Module:
 
 def data() -> Data:
     """192 gratings to train on, 32 to calibrate with, 96 to judge by."""
-    x, y = _gratings(320)
+    x, y = gratings(320)
     return Data(train=(x[:192], y[:192]), calibration=x[192:224], test=(x[224:], y[224:]))
 
 
@@ -52,7 +52,8 @@ def train(path: Path) -> None:
     torch.save(network.state_dict(), path)
 
 
-def _gratings(count: int) -> tuple[np.ndarray, np.ndarray]:
+def gratings(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy waves of any phase, shape (count, 1, 8, 8), and which of the directions they run in."""
     rng = np.random.default_rng(0)
     y = rng.integers(len(DIRECTIONS), size=count)
     down, right = np.array(DIRECTIONS)[y].T[:, :, None, None]
