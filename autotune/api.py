@@ -19,13 +19,14 @@ from autotune.pick import Pick
 from autotune.pick import pick as choose
 from autotune.profile import Profile
 from autotune.runfolder import RunData
+from autotune.runfolder.tables import fractions
 from autotune.scenario import Kind, Scenario
 from autotune.search import folders, profiles
 from autotune.search import session as sessions
 from autotune.search.driver import Observer
 from autotune.search.propose import front as search_front
 from autotune.search.session import Opening, Session
-from autotune.slo import QUANTITIES, SLO, Quantity, parse
+from autotune.slo import QUANTITIES, SLO, Quantity, parse, sensible
 from autotune.spec import Spec, load
 from autotune.store.artifacts import Store
 from autotune.store.journal import Journal
@@ -74,14 +75,17 @@ class Run:
 
         Raises:
             NothingFits: None does; the message names the nearest miss.
-            SpecError: A sentence says no limit.
+            SpecError: A sentence says no limit, or one that it hardly means.
             TypeError: A sentence is no text.
         """
         for sentence in sentences:
             if not isinstance(sentence, str):
                 raise TypeError(f"a limit is text such as 'latency_p99 <= 2ms', not {sentence!r}")
         data = self.data
-        return self.choose(parse([(s, "") for s in sentences or data.slo], data.metrics))
+        slo = parse([(s, "") for s in sentences or data.slo], data.metrics)
+        if sentences:  # the run's own were looked at when its file was read
+            sensible(slo, fractions(data), {})
+        return self.choose(slo)
 
     def choose(self, slo: SLO) -> Pick:
         """The best trial that meets ``slo``; errors as for ``pick``."""

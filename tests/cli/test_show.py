@@ -148,3 +148,10 @@ def test_a_pick_is_told_by_what_is_searched():
         "openvino int8 batch=1 student.width=8 prune.ratio=0.3 openvino.execution_mode=accuracy "
         "target=edge"
     )
+
+
+def test_a_pick_in_python_refuses_it_too(tmp_path):
+    run = write(tmp_path / "r", [])
+    with pytest.raises(SpecError, match="without a unit is 100 points"):
+        run.pick("accuracy >= baseline - 1")
+    assert run.pick("accuracy >= baseline - 100pt", "minimize size").trial >= 0
