@@ -81,6 +81,7 @@ def _really(precision: str, facts: Mapping[str, Any], kept: int) -> None:
         raise StageError(
             f"asked for {precision}, but of the convolutions and matrix products that the "
             f"runtime executes no more than half are: {ran}"
+            + (f"; ptq.keep = {kept} leaves that many layers as they are: lower it" if kept else "")
         )
 
 

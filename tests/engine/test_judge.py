@@ -21,7 +21,7 @@ def test_more_than_half_of_what_is_not_kept_is_as_asked(kernels, kept):
     [
         ({"int8": 1, "fp32": 1}, 0, "1 int8, 1 fp32"),  # a linear head after an LSTM
         ({"int8": 1, "fp32": 3}, 2, "1 int8, 3 fp32"),
-        ({"fp32": 4}, 500, "4 fp32"),
+        ({"fp32": 4}, 500, "4 fp32; ptq.keep = 500 leaves"),
         ({}, 0, "none of them at all"),
     ],
 )
