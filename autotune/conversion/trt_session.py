@@ -36,6 +36,7 @@ class Session:
     ) -> None:
         self._artifact = artifact
         self._threads = threads
+        self._runtime: Any = None
         self._engine: Any = None
         self._context: Any = None
         self._inputs: dict[str, cuda.Buffer] = {}
@@ -80,7 +81,7 @@ class Session:
 
     def close(self) -> None:
         """Give the GPU's memory back."""
-        self._context = self._engine = None
+        self._context = self._engine = self._runtime = None  # in this order
         self._stream.close()
 
     def _check(self, built: trt_build.Built, batch: int) -> None:
@@ -93,8 +94,10 @@ class Session:
         trt = trt_library.module()
         logger, said = trt_library.logger()
         said.lines.clear()
-        runtime = trt.Runtime(logger)
-        self._engine = runtime.deserialize_cuda_engine((artifact / trt_build.ENGINE).read_bytes())
+        self._runtime = trt.Runtime(logger)  # must outlive its engine
+        self._engine = self._runtime.deserialize_cuda_engine(
+            (artifact / trt_build.ENGINE).read_bytes()
+        )
         if self._engine is None:
             raise StageError(f"TensorRT cannot load the engine: {said.errors()}")
         self._context = trt_library.execution_context(self._engine, trt)
