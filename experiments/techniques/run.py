@@ -37,7 +37,12 @@ STUDENT: Mapping[str, Settings] = {
 PRUNED: Settings = {"prune.structure": "channel", "prune.ratio": 0.5, "prune.round_to": 8}
 FINETUNED: Mapping[str, Settings] = {
     "digits": {"finetune.epochs": 6, "finetune.lr": 3e-3},
-    "text": {"finetune.epochs": 3, "finetune.lr": 1e-3},
+    "text": {
+        "prune.criterion": "taylor",
+        "prune.allocation": "global",
+        "finetune.epochs": 20,
+        "finetune.lr": 3e-3,
+    },
 }
 QAT: Settings = {"qat.epochs": 3}
 
@@ -52,7 +57,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in options.networks:
             store = (options.store or Path(folder)) / name
-            more = {"prune": {"structure": ["none", "channel"]}, "qat": {"epochs": [0, 1]}}
+            more = {
+                "prune": {
+                    "structure": ["none", "channel"],
+                    "ratio": 0.5,
+                    "round_to": 8,
+                    "criterion": ["magnitude", "taylor"],
+                    "allocation": ["uniform", "global"],
+                },
+                "qat": {"epochs": [0, 1]},
+            }
             bench = Bench(SPACES / name / "space.yaml", store, more)
             rows += [row(bench, name, *claim, options.seeds) for claim in claims(name)]
     publish(__file__, "Each technique against doing without it", rows)
