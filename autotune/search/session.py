@@ -18,8 +18,6 @@ from autotune.engine.plan import Subject, needs
 from autotune.errors import RunFolderError, UserError
 from autotune.measure.blocks import clock_overhead_ns
 from autotune.measure.clock import fine_enough
-from autotune.measure.blocks import clock_overhead_ns
-from autotune.measure.clock import fine_enough
 from autotune.runfolder import RunData
 from autotune.search.account import Ran
 from autotune.search.driver import Driver, Observer, counts
@@ -101,8 +99,6 @@ def hold(session: Session, journal: Journal, earlier: RunData) -> str:
 def _hold(session: Session, journal: Journal, earlier: RunData, stopped: Callable[[], bool]) -> str:
     began = time.monotonic()
     spec = session.spec
-    if session.address is None:
-        fine_enough(clock_overhead_ns())
     if session.address is None:
         fine_enough(clock_overhead_ns())
     process = intake.start(
