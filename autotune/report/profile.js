@@ -16,7 +16,7 @@ function drawProfile(run) {
   return Plotly.react(place, traces, layout({
     barmode: "group", bargap: 0.3, bargroupgap: 0.08, showlegend: true,
     legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", traceorder: "normal", itemclick: false, itemdoubleclick: false },
-    xaxis: { automargin: true, title: { text: "ms of one request", standoff: 8 }, range: [0, most * 1.28], gridcolor: css("--grid"), zerolinecolor: css("--line"), fixedrange: true },
+    xaxis: { automargin: true, title: { text: "ms of one request", standoff: 8 }, range: [0, most * (place.clientWidth < 640 ? 1.8 : 1.28)], gridcolor: css("--grid"), zerolinecolor: css("--line"), fixedrange: true },
     yaxis: { autorange: "reversed", automargin: true, fixedrange: true, ticksuffix: "  " },
     margin: { l: 8, r: 12, t: 34, b: 8 },
   }), { displayModeBar: false, responsive: true, showTips: false, plotlyServerURL: "" });

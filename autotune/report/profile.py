@@ -150,7 +150,7 @@ def title(run: RunData, trial: Trial) -> str:
     picked = (run.pick or {}).get("trial")
     if trial.number == picked:
         return "The pick"
-    return "The fastest of the front" if trial in compared(run) else "Asked for"
+    return "The fastest of the front" if trial in compared(run) else "As asked"
 
 
 def family(operator: str) -> str:
