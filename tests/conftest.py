@@ -1,6 +1,7 @@
 """Fixtures that tests of several rooms share: the tiny task, what it is made of, a local Ray."""
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from autotune.hardware import gpus
 from autotune.store.artifacts import Store
 from autotune.target import Target
 from autotune.task import CodeRef, ModelSource
+
+# The networks of the tests are tiny: a second thread waits, and for long beside other work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY = Path(__file__).parent / "tiny"
 METRICS = {"accuracy": {"plugin": "top1"}}
