@@ -63,7 +63,9 @@ def test_its_heavy_operators_are_the_kernels_that_the_session_tells(
     for row in heavy:
         counted[row.precision] += row.calls
     told = {word: count for word, count in facts["kernels"].items() if count}
-    if net == "convolutions":
+    if name == "openvino":  # which does not tell a node that takes less than a microsecond
+        assert all(count <= told[word] for word, count in counted.items())
+    elif net == "convolutions":
         assert counted == pytest.approx(told)
     assert precision in counted
     assert 0 < profile.total_ms <= profile.wall_ms + 0.002 * len(profile.rows)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from report.test_html import EVIL
-from report.test_profile import BEST, GIVEN, profiled
+from report.test_profile_section import BEST, GIVEN, profiled
 
 from autotune.profile import Operation, Profile
 from autotune.report import render
