@@ -94,20 +94,46 @@ def _local(targets: Sequence[Target]) -> Iterator[Cluster]:
     hardware.pin(cores)
     try:
         with quiet():
-            ray.init(
-                address="local",
-                num_cpus=len(cores),
-                resources={t.resource: t.lanes for t in targets},
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                object_store_memory=512 * 2**20,
-            )
+            _start(len(cores), {t.resource: t.lanes for t in targets})
         yield Cluster(cores, carry=False)
     finally:
         with quiet():
             ray.shutdown()
         os.sched_setaffinity(0, before)
+
+
+def _start(cores: int, resources: Mapping[str, int]) -> None:
+    """Start a local Ray; once more where a busy machine let it miss its own fixed time limits.
+
+    Ray gives a process of its own 15 s to come up (ray-project/ray, issue 65983).
+
+    Raises:
+        MachineError: It did not start twice.
+    """
+    import ray
+
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cores,
+                resources=dict(resources),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=512 * 2**20,
+            )
+            return
+        except Exception as error:  # Ray's are bare ones
+            ray.shutdown()
+            if not left:
+                raise MachineError(
+                    f"Ray did not start on this machine: {_first(error)}",
+                    remedy="other work may keep every core busy: try again when there is less",
+                ) from error
+
+
+_STARTS = 2
 
 
 def _reach(address: str) -> None:

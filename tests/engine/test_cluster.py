@@ -49,6 +49,13 @@ def elsewhere(head, target, tmp_path_factory):
     log.close()
 
 
+def test_a_ray_that_cannot_start_is_told(target, tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 120)  # Ray's sockets have no room for their names there
+    monkeypatch.setenv("RAY_TMPDIR", str(long))
+    with pytest.raises(MachineError, match="Ray did not start on this machine"), cluster([target]):
+        pytest.fail("it started")
+
+
 def test_a_cluster_without_the_lane_is_told_how_to_offer_it(head, target):
     message = "no node of the cluster offers the lane of target 'local'"
     with pytest.raises(MachineError, match=message) as caught, cluster([target], head):
