@@ -79,9 +79,6 @@ def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection 
         return Rejection(
             "not yet upstream", f"onnxruntime has no {precision} kernels for convolutions on CPUs"
         )
-    if precision == "int8" and settings.get("ptq.method") == "entropy":
-        reason = "onnxruntime's entropy calibration keeps every range whole: the same as minmax"
-        return Rejection("not yet upstream", reason)
     if precision == "int8" and settings.get("onnxruntime.level") in ("disabled", "basic"):
         return Rejection(
             "never", "onnxruntime makes integer kernels of INT8 only from level extended up"

@@ -11,7 +11,7 @@ import numpy as np
 
 from autotune.artifact import Stage
 from autotune.contracts import PTQ, StageContext
-from autotune.conversion import arrays, graphs, sensitivity
+from autotune.conversion import arrays, entropy, graphs, sensitivity
 from autotune.conversion.export import FILE
 from autotune.errors import StageError
 from autotune.plugins import version
@@ -122,22 +122,29 @@ def _quantize(
     methods = {
         "minmax": CalibrationMethod.MinMax,
         "percentile": CalibrationMethod.Percentile,
+        "entropy": CalibrationMethod.Entropy,
     }
-    products = asked["operators"] == "products"
+    operators = list(PRODUCTS) if asked["operators"] == "products" else None
+    symmetric = asked["scheme"] == "symmetric"
+    ranges = None
+    if asked["method"] == "entropy":  # the quantizer's own has 128 bins, hence whole ranges
+        ranges = source.with_name("ranges.json")
+        entropy.save(source, x, ranges, operators, symmetric)
     with np.errstate(invalid="ignore"):  # of a range without bounds, which is told later
         quantize_static(
             str(source),
             str(target),
             graphs.Batches(x),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(PRODUCTS) if products else None,
+            calibration_cache_path=ranges,
+            op_types_to_quantize=operators,
             nodes_to_exclude=_nodes(source, kept),
             per_channel=asked["granularity"] == "channel",
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=methods[asked["method"]],
             extra_options={
-                "ActivationSymmetric": asked["scheme"] == "symmetric",
+                "ActivationSymmetric": symmetric,
                 "OpTypesToExcludeOutputQuantization": list(FLOATING),
             },
         )
