@@ -161,7 +161,7 @@ def _rate_columns(found: rate.Highest) -> dict[str, Estimate]:
     for word, q in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
         columns[f"latency_{word}_ms"] = statistics.quantile(latencies_ms, q)
     tail = columns["latency_p99_ms"]
-    # a queue's own bound, which pays for its busy periods; a run that gave up has none
+    # a run that gave up has no bound
     bound = None if found.shown.bound_ms is None else max(found.shown.bound_ms, tail.value)
     columns["latency_p99_ms"] = Estimate(tail.value, tail.low, bound)
     return columns | {"mean_batch": Estimate(found.shown.mean_batch)}
