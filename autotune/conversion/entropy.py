@@ -14,8 +14,9 @@ from autotune.conversion import arrays
 LEVELS = 256
 """The whole numbers of 8 bits."""
 PARTS = 2
-"""In how many parts a level is looked at: as many whatever its width, so that thresholds compare."""
+"""In how many parts a level is looked at, as many whatever its width: so thresholds compare."""
 MANY = 8
+"""A level of fewer values tells nothing about chance."""
 THRESHOLDS = np.arange(128, 3, -1) / 128
 """Fractions of the greatest magnitude."""
 BINS = 32 * LEVELS * PARTS
@@ -69,8 +70,8 @@ def ranges(
     for name, values in _values(session, names, x):
         low, high = extremes.get(name, (values.flat[0], values.flat[0]))
         extremes[name] = np.minimum(low, values.min()), np.maximum(high, values.max())
-    spans = {name: _span(*both, symmetric) for name, both in extremes.items()}
-    counts = {name: np.zeros(BINS) for name, span in spans.items() if _divisible(*span)}
+    spans = {name: span(*both, symmetric) for name, both in extremes.items()}
+    counts = {name: np.zeros(BINS) for name, both in spans.items() if divisible(*both)}
     for name, values in _values(session, list(counts), x):
         counts[name] += histogram(values, *spans[name])
     for name, many in counts.items():
@@ -99,7 +100,9 @@ def threshold(counts: _Counts, low: float, high: float) -> float:
     (Migacz, 8-bit Inference with TensorRT, GTC 2017).
 
     Args:
-        counts: Of the bins between ``low`` and ``high``, which have zero between them or at one.
+        counts: Of the bins from ``low`` to ``high``.
+        low: At most zero.
+        high: At least zero.
     """
     limits = THRESHOLDS * max(-low, high)
     width = (high - low) / BINS
@@ -116,6 +119,8 @@ def _divergences(
     P is the histogram, its outliers moved into the outermost parts kept. Q is what is kept without
     them, shared equally among P's filled parts of each level; a level that outliers alone fill
     holds half a value. So clipping shows in the outermost parts, and rounding within the levels.
+    Parts alike would differ by chance: the divergence expected of it is taken off, half a value
+    for each part above one (Miller 1955), or few values would forbid every narrower range.
     """
     places = np.arange(LEVELS * PARTS + 1)
     edges = first[:, None] + (last - first)[:, None] * places // (LEVELS * PARTS)
@@ -139,13 +144,13 @@ def _positive(values: Any) -> Any:
     return np.where(values > 0, values, 1.0)
 
 
-def _span(low: Any, high: Any, symmetric: bool) -> tuple[float, float]:
+def span(low: Any, high: Any, symmetric: bool) -> tuple[float, float]:
     """From where to where the 8 bits of a tensor with these extremes reach: zero is inside."""
     below, above = min(float(low), 0.0), max(float(high), 0.0)
     return (min(below, -above), max(above, -below)) if symmetric else (below, above)
 
 
-def _divisible(low: float, high: float) -> bool:
+def divisible(low: float, high: float) -> bool:
     """Whether bins between these can be told apart; a tensor of zeros or infinities has none."""
     return bool(np.isfinite(high - low) and (high - low) / BINS > np.finfo(np.float32).tiny)
 

@@ -70,7 +70,7 @@ def test_what_the_exporter_cannot_write_is_the_trials_reason(place):
         made(export.stage(MODEL, DATA), (folder / "odd", data), folder)
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile"])
+@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
 @pytest.mark.parametrize("samples", [1, 16, 31])
 def test_a_quantized_model_holds_8_bit_weights_and_is_near(place, method, samples):
     network, data, folder = place

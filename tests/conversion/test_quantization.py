@@ -18,15 +18,11 @@ from conversion_nets import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
-from onnxruntime.quantization import CalibrationMethod, quantize_static
 
-from autotune import hardware
 from autotune.backends import onnxruntime as backend
-from autotune.conversion import dynamic, export, graphs, qdq, simplify, weights
+from autotune.conversion import dynamic, export, qdq, simplify, weights
 from autotune.errors import StageError
 from autotune.measure import check
-from autotune.target import Target
-from autotune.task import ModelSource
 
 INT8 = {"precision": "int8", "onnxruntime.level": "all", "ptq.samples": 32}
 
@@ -142,7 +138,7 @@ def test_a_stock_encoder_whose_symbolic_shapes_fail_is_quantized(tmp_path):
     check.verify(plain(x, tmp_path), outputs, "int8")
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile"])
+@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
 def test_an_infinite_mask_is_told_and_products_alone_go_round_it(method, tmp_path):
     torch.manual_seed(0)
     x = exported(Attention(masked=-float("inf")), tmp_path)
@@ -150,20 +146,6 @@ def test_an_infinite_mask_is_told_and_products_alone_go_round_it(method, tmp_pat
         int8(x, tmp_path, ptq__method=method)
     outputs, _, _ = int8(x, tmp_path, ptq__method=method, onnxruntime__operators="products")
     check.verify(plain(x, tmp_path), outputs, "int8")
-
-
-def test_entropy_is_refused_as_long_as_it_is_another_word_for_minmax(tmp_path):
-    x = exported(Convolutions(), tmp_path)
-    source, made = tmp_path / "onnx" / export.FILE, tmp_path / "made.onnx"
-    files = []
-    for method in (CalibrationMethod.MinMax, CalibrationMethod.Entropy):
-        quantize_static(source, made, graphs.Batches({"x": x}), calibrate_method=method)
-        files.append(made.read_bytes())
-    assert files[0] == files[1]
-    here = Target("here", 1, 1, None, hardware.machine())
-    asked = INT8 | {"ptq.method": "entropy"}
-    assert "the same as minmax" in backend.reject(asked, here, ModelSource()).reason
-    assert backend.reject(INT8 | {"ptq.method": "minmax"}, here, ModelSource()) is None
 
 
 def test_a_model_without_an_operator_that_has_an_int8_kernel_is_told(tmp_path):
