@@ -11,24 +11,15 @@ UNKNOWN_S = 2.0
 
 
 class Costs:
-    """Seconds by stage name, and how long trials take from start to end."""
+    """Seconds by stage name."""
 
     def __init__(self) -> None:
         self._stages: defaultdict[str, list[float]] = defaultdict(list)
-        self._trials: list[float] = []
 
     def add(self, stage: str, seconds: float) -> None:
         """A stage ran for so long."""
         self._stages[stage].append(seconds)
 
-    def ended(self, seconds: float) -> None:
-        """A trial took so long, waiting included."""
-        self._trials.append(seconds)
-
     def predict(self, stages: Iterable[str]) -> float:
         """Seconds of work that stages of these names will probably take."""
         return sum(fmean(self._stages[s]) if s in self._stages else UNKNOWN_S for s in stages)
-
-    def trial_s(self) -> float:
-        """How long a trial begun now will probably take; 0 before one has ended."""
-        return fmean(self._trials[-8:]) if self._trials else 0.0

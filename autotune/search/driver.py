@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -108,6 +109,7 @@ class Driver:
         self._used_s = used_s
         self._began = time.monotonic() if began is None else began
         self._stopped = stopped
+        self._declined = -1
         self._pipeline = Pipeline(spec, graph, self._plan, log, journal.append, ran)
         self._propose = Proposer(
             spec.space,
@@ -195,11 +197,16 @@ class Driver:
                 return "budget"
             if len(self._ended) - spent > REJECTED * self._spec.budget.trials:
                 return "exhausted"
-            if self._pipeline.costs.trial_s() > self._time_left():
-                return "time"
-            proposal = self._propose(self._history(), cheap=self._pipeline.starving())
+            if self._declined == len(self._ended):
+                return ""  # nothing has ended since
+            most_s = self._time_left() - self._pipeline.backlog_s() if self._ended else math.inf
+            cheap = self._pipeline.starving()
+            proposal = self._propose(self._history(), cheap=cheap, most_s=most_s)
             if proposal is None:
                 return "exhausted"
+            if self._pipeline.cost_s(proposal.configuration) > most_s:
+                self._declined = len(self._ended) if running else -1
+                return "" if running else "time"
             self._start(proposal)
         return ""
 

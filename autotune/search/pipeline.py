@@ -33,7 +33,6 @@ class Running:
 
     trial: Trial
     plan: Plan
-    begun: float
     proxy: Handle | None = None
     accuracy: Handle | None = None
     latency: Handle | None = None
@@ -85,7 +84,7 @@ class Pipeline:
 
     def start(self, trial: Trial, ended: Iterable[Trial]) -> None:
         """Begin a trial: with its structure's latency where training costs much more than that."""
-        running = Running(trial, self._planner(trial.configuration), time.monotonic())
+        running = Running(trial, self._planner(trial.configuration))
         proxy = running.plan.proxy
         if proxy is None or not self._worth_a_look(running.plan, proxy, ended):
             self._submit(running, ended)
@@ -123,13 +122,17 @@ class Pipeline:
         stages = self._planner(configuration).chain()
         return self.costs.predict(s.name for s in stages if self._graph.pending(s))
 
+    def backlog_s(self) -> float:
+        """Seconds of preparing work that is under way, as if all of it were still to be done."""
+        return self.costs.predict(s.name for s in self._stages() if not s.lane)
+
     def starving(self) -> bool:
         """Whether the lanes have nothing to measure while the preparing cores have much to do."""
         under_way = self._stages()
         store = self._graph.store
         if any(s.lane and all(store.has(i.key) for i in s.inputs) for s in under_way):
             return False
-        return self.costs.predict(s.name for s in under_way if not s.lane) > BACKLOG_S
+        return self.backlog_s() > BACKLOG_S
 
     def stage_names(self) -> list[str]:
         """The stages under way."""
@@ -201,7 +204,6 @@ class Pipeline:
     def _end(self, running: Running, found: Outcome) -> Trial:
         del self.running[running.trial.number]
         self.account.ended()
-        self.costs.ended(time.monotonic() - running.begun)
         seconds = self._graph.stage_seconds(running.plan.chain())
         return replace(running.trial, outcome=found, stage_seconds=seconds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -57,35 +58,46 @@ class Proposer:
         self._cost_s = cost_s
         self._searched = [knob.name for knob in space.searched()]
 
-    def __call__(self, history: Sequence[Trial], *, cheap: bool = False) -> Proposal | None:
+    def __call__(
+        self, history: Sequence[Trial], *, cheap: bool = False, most_s: float = math.inf
+    ) -> Proposal | None:
         """The next one; None where every point has been tried.
 
         With ``cheap`` a step from the front comes before the sampler's idea: most such steps share
-        everything that is dear with a trial that is there.
+        everything that is dear with a trial that is there. What would take more than ``most_s``
+        seconds gives way to such a step that would not; where there is none, it is given all the
+        same.
         """
         seen = {trial.configuration.key for trial in history}
         while self._queue:
             proposal = self._queue.popleft()
-            if proposal.configuration.key not in seen:
+            new = proposal.configuration.key not in seen
+            if new and self._cost_s(proposal.configuration) <= most_s:
                 return proposal
         turn = sum(trial.origin in ("sampler", "mutation") for trial in history)
-        if cheap or (turn >= EXPLORED and turn % 2):
-            step = self._mutation(history, seen)
-            if step is not None:
-                return Proposal(step, "mutation")
+        stepped = cheap or (turn >= EXPLORED and turn % 2)
+        step = self._mutation(history, seen, most_s) if stepped else None
+        if step is not None:
+            return Proposal(step, "mutation")
         point = self._suggest(history, self._seed)
-        return Proposal(point, "sampler") if point is not None else None
+        if point is None:
+            return None
+        if self._cost_s(point) > most_s and not stepped:
+            step = self._mutation(history, seen, most_s)
+        return Proposal(point, "sampler") if step is None else Proposal(step, "mutation")
 
-    def _mutation(self, history: Sequence[Trial], seen: set[str]) -> Configuration | None:
+    def _mutation(
+        self, history: Sequence[Trial], seen: set[str], most_s: float
+    ) -> Configuration | None:
         """An untried point one knob away from a front member; cheap ones more often."""
         rng = random.Random(f"{self._seed} step {len(history)}")
         members = front(history, self._objectives)
         rng.shuffle(members)
         for member in members:
-            near = self._neighbours(member.configuration, seen)
+            costs = {p: self._cost_s(p) for p in self._neighbours(member.configuration, seen)}
+            near = [point for point, cost_s in costs.items() if cost_s <= most_s]
             if near:
-                weights = [1 / (0.5 + self._cost_s(point)) for point in near]
-                return rng.choices(near, weights)[0]
+                return rng.choices(near, [1 / (0.5 + costs[point]) for point in near])[0]
         return None
 
     def _neighbours(self, point: Configuration, seen: set[str]) -> list[Configuration]:

@@ -82,6 +82,23 @@ def test_cheap_steps_are_preferred():
     assert sum(dear) <= 2
 
 
+def test_what_takes_too_long_gives_way_to_a_step_that_does_not():
+    point = SPACE.configure({"backend": "b", "batch": 1, "threads": 1})
+    rest = [c for c in SPACE.grid().points if c["backend"] == "a"]
+
+    def cost(c):
+        return 500.0 if c["backend"] == "a" else 1.0
+
+    for seed in range(10):
+        queue = [Proposal(c, "expert") for c in rest]
+        ask = Proposer(SPACE, OBJECTIVES, "random", seed, queue, cost)
+        proposal = ask([ended(0, point)], most_s=10.0)
+        assert proposal.configuration["backend"] == "b"
+    everything = [ended(i, c) for i, c in enumerate(SPACE.grid().points) if c["backend"] == "b"]
+    left = Proposer(SPACE, OBJECTIVES, "random", 0, (), cost)(everything, most_s=10.0)
+    assert left.configuration["backend"] == "a"  # nothing else is left
+
+
 def test_failed_and_dominated_trials_are_not_on_the_front():
     points = SPACE.grid().points
     history = [
