@@ -211,7 +211,7 @@ def test_a_layer_that_is_cut_off_is_named():
 
 def test_a_module_that_fixes_a_width_is_named():
     network = around(lambda layer, x: layer(x).reshape(-1, 4, 4).reshape(-1, 4, 2, 2))
-    with pytest.raises(StageError, match=r"channels of 1.1.layer .* to 3 .*fixes a size"):
+    with pytest.raises(StageError, match=r"channels of 1.1.layer .* before 3 .*fixes a size"):
         channels.remove(network, SMALL, 0.5, 1)
 
 
