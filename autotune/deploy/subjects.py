@@ -12,6 +12,7 @@ from autotune import plugins, runfolder
 from autotune.deploy.ship import CONFIGURATION
 from autotune.engine import onnxfile
 from autotune.engine.plan import runtime
+from autotune.engine.profiling import stored
 from autotune.errors import RunFolderError, TaskError, UserError
 from autotune.space import Configuration, Scalar
 from autotune.store.artifacts import Store
@@ -130,8 +131,8 @@ def _trial(folder: Path, number: int | None, store: Path | None) -> Subject:
         raise RunFolderError(cause, place=str(folder), remedy=remedy)
     opened = [event for event in data.events if event["event"] == "open"][-1]
     root = Store(store or folder / "store")
-    artifact = _stored(root, str(trial.measurement.facts["artifact"]))
-    samples = _stored(root, str(opened["artifacts"][1]))
+    artifact = stored(root, str(trial.measurement.facts["artifact"]))
+    samples = stored(root, str(opened["artifacts"][1]))
     cores = _lane_cores(trial, opened["environment"]["targets"], folder)
     model = _model(artifact)
     return Subject(f"{folder}:{wanted}", artifact, samples, trial.configuration, model, cores)
@@ -149,18 +150,6 @@ def _lane_cores(trial: Trial, targets: Mapping[str, Any], folder: Path) -> int:
             f"trial {trial.number} was made for a GPU", place=str(folder), remedy="name another"
         )
     return int(target["lane_cores"])
-
-
-def _stored(store: Store, key: str) -> Path:
-    found = store.open(key)
-    if found is None:
-        raise RunFolderError(
-            f"the artifact {key[:8]} is no longer in the store",
-            place=str(store.root),
-            remedy="measure a trial of the front (`autotune gc` keeps those), or name the store "
-            "of the run with --store",
-        )
-    return found
 
 
 def _bundle(folder: Path) -> Subject:

@@ -79,7 +79,7 @@ def take(
     with store.lock(key):
         found = store.open(key)
         if found is None:
-            artifact, data = _stored(work.artifact, store), _stored(work.data, store)
+            artifact, data = stored(store, work.artifact), stored(store, work.data)
             with store.writing(key) as out:
                 began = time.perf_counter()
                 profile = look(work, (artifact, data), target, out, timeout_s, tell)
@@ -118,13 +118,18 @@ def look(
         return Profile.from_record(lane.ask(CHILD, request, folder, timeout_s))
 
 
-def _stored(key: str, store: Store) -> Path:
+def stored(store: Store, key: str) -> Path:
+    """The folder of an artifact.
+
+    Raises:
+        RunFolderError: It left the store.
+    """
     found = store.open(key)
     if found is None:
         raise RunFolderError(
             f"the artifact {key[:8]} is no longer in the store",
             place=str(store.root),
-            remedy="profile a trial of the front (`autotune gc` keeps those), or name the store"
-            " of the run with --store",
+            remedy="name a trial of the front (`autotune gc` keeps those), or the store of the run "
+            "with --store",
         )
     return found

@@ -4,13 +4,12 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from engine_networks import network
 
 from autotune.artifact import Stage
 from autotune.contracts import StageContext
 from autotune.engine import lane
 from autotune.errors import StageError
-from autotune.task import Blueprint, CodeRef, ModelSource
-from autotune.training import network as networks
 
 EFFORT = {"warmup_max_s": 0.3, "precision": 0.2, "min_s": 0.1, "max_s": 0.3, "tail_max_s": 0.8}
 ORT = {"precision": "fp32", "onnxruntime.level": "all"}
@@ -46,21 +45,6 @@ def measured(tiny_taken, tiny_onnx, target, tmp_path):
         return answer, np.load(out / lane.SAMPLES)
 
     return ask
-
-
-def network(folder, body):
-    """An artifact whose network answers what ``body`` says."""
-    (folder / "nets.py").write_text(
-        "import torch\nfrom torch import nn\n"
-        "class Net(nn.Module):\n"
-        f"    kept = []\n    def forward(self, x):\n        {body}\n"
-        "def build():\n    return Net()\n"
-    )
-    model = ModelSource(CodeRef(str(folder / "nets.py"), "build"))
-    artifact = folder / "artifact"
-    artifact.mkdir()
-    networks.save(networks.build(model, Blueprint()), Blueprint(), model, artifact)
-    return artifact
 
 
 @pytest.mark.parametrize("scenario", [None, {"kind": "single_stream"}])

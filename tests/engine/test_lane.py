@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from engine_networks import network
 
 from autotune.artifact import Stage
 from autotune.contracts import StageContext
 from autotune.engine import lane
 from autotune.errors import StageError
-from autotune.task import Blueprint, CodeRef, ModelSource
-from autotune.training import network as networks
 
 EFFORT = {"precision": 0.05, "min_s": 0.1, "max_s": 0.3}
 SETTINGS = {"precision": "fp32", "torch.channels_last": False, "torch.freeze": False}
@@ -46,20 +45,6 @@ def context(taken, target, folder, artifact=None, timeout_s=60.0, effort=None):
     (folder / "out").mkdir()
     inputs = (artifact or store.open(subject.source.key), store.open(subject.data.key))
     return StageContext(stage, inputs, folder / "out", folder)
-
-
-def network(folder, body):
-    """An artifact whose network does what ``body`` says when it is run."""
-    (folder / "nets.py").write_text(
-        "import ctypes, os, signal, time, torch\nfrom torch import nn\n"
-        f"class Net(nn.Module):\n    def forward(self, x):\n        {body}\n"
-        "def build():\n    return Net()\n"
-    )
-    model = ModelSource(CodeRef(str(folder / "nets.py"), "build"))
-    artifact = folder / "artifact"
-    artifact.mkdir()
-    networks.save(networks.build(model, Blueprint()), Blueprint(), model, artifact)
-    return artifact
 
 
 def children():
