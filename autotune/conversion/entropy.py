@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autotune.conversion import arrays
+from autotune.conversion import arrays, graphs
 
 LEVELS = 256
 """The whole numbers of 8 bits."""
@@ -157,7 +157,6 @@ def divisible(low: float, high: float) -> bool:
 
 def _observed(prepared: Path, operators: Sequence[str] | None) -> tuple[Any, list[str]]:
     """A session that gives every tensor that the quantizer may ask about, and their names."""
-    import onnxruntime as ort
     from onnxruntime.quantization.calibrate import CalibraterBase
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
@@ -167,14 +166,7 @@ def _observed(prepared: Path, operators: Sequence[str] | None) -> tuple[Any, lis
     names, infos = calibrater.select_tensors_to_calibrate(model)
     given = {place.name for place in (*model.graph.input, *model.graph.output)}
     model.graph.output.extend(infos[name] for name in sorted(names - given))
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return session, sorted(names)
+    return graphs.session(model, "ORT_DISABLE_ALL"), sorted(names)
 
 
 def _values(

@@ -62,6 +62,23 @@ def keep(field: Any, values: Iterable[Any]) -> None:
     field.extend(kept)
 
 
+def session(model: Any, level: str) -> Any:
+    """An ONNX Runtime session on the CPU that computes alike whatever the machine's cores are.
+
+    Args:
+        model: The ``ModelProto``.
+        level: A member of ``GraphOptimizationLevel``, by name.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    stored = model.SerializeToString()
+    return ort.InferenceSession(stored, options, providers=["CPUExecutionProvider"])
+
+
 def finish(context: StageContext) -> dict[str, Any]:
     """Complete the artifact of a stage that has written its ONNX file; facts about it."""
     shutil.copy(context.inputs[0] / SOURCE, context.out / SOURCE)

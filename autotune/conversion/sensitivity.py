@@ -150,15 +150,7 @@ _PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 def _predict(model: Any, x: Mapping[str, arrays.Array], output: int | str) -> Any:
     """The prediction for ``x`` in double precision."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    session = ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = graphs.session(model, "ORT_ENABLE_BASIC")
     names: Sequence[str] = [place.name for place in session.get_outputs()]
     name = names[output] if isinstance(output, int) else output
     return session.run([name], x)[0].astype(np.float64)

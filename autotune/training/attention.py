@@ -13,6 +13,10 @@ Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 Matmul = Callable[[Tensor, Tensor], Tensor]
 
 
+class RareError(Exception):
+    """A layer uses an option that is not written out here."""
+
+
 def scaled_dot_product(
     matmul: Matmul,
     query: Tensor,
@@ -83,12 +87,11 @@ def multi_head(
     """What ``torch.nn.functional.multi_head_attention_forward`` computes, by these products.
 
     Raises:
-        NotImplementedError: One of its rare options is used: ``bias_k``, ``add_zero_attn``, static
-            keys, inputs without a batch.
+        RareError: ``bias_k``, ``add_zero_attn``, static keys, or inputs without a batch.
     """
     rare = (bias_k, bias_v, static_k, static_v)
     if add_zero_attn or query.dim() != 3 or any(option is not None for option in rare):
-        raise NotImplementedError("an attention layer with bias_k, static keys or no batch")
+        raise RareError("an attention layer with bias_k, static keys or no batch")
     if in_proj_weight is not None and not use_separate_proj_weight:
         q_proj_weight, k_proj_weight, v_proj_weight = in_proj_weight.chunk(3)
     weights = (q_proj_weight, k_proj_weight, v_proj_weight)
@@ -132,5 +135,5 @@ def _added(mask: Tensor, like: Tensor) -> Tensor:
 
 def _there(weight: Tensor | None) -> Tensor:
     if weight is None:
-        raise NotImplementedError("an attention layer without weights")
+        raise RareError("an attention layer without weights")
     return weight

@@ -140,7 +140,7 @@ def _attention(mode: Products, func: Any, args: tuple[Any, ...], kwargs: dict[st
 def _multi_head(mode: Products, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     try:
         return attention.multi_head(mode.linear, mode.matmul, *args, **kwargs)
-    except NotImplementedError as reason:
+    except attention.RareError as reason:
         mode.watch.unknown(str(reason))
         return func(*args, **kwargs)
 

@@ -49,7 +49,7 @@ def profiled(place, name, settings, batch=4):
 def ready(name, precision, asked):
     settings = {"precision": precision, "threads": 1, "ptq.samples": 32, **USUAL[name], **asked}
     if plugins.load("backends", name).reject(settings, HERE, MODEL) is not None:
-        pytest.skip(f"{name} has no {precision} here")
+        pytest.skip(f"{name} has no {precision} kernels on this CPU")
     return settings
 
 

@@ -16,8 +16,8 @@ from autotune.task import CodeRef, ModelSource
 HERE = hardware.machine()
 BF16 = hardware.bf16_kernels(HERE)
 VNNI = HERE.has("avx512_vnni") or HERE.has("avx_vnni")
-needs_bf16 = pytest.mark.skipif(not BF16, reason="no bf16 instructions")
-needs_vnni = pytest.mark.skipif(not VNNI, reason="no VNNI")
+needs_bf16 = pytest.mark.skipif(not BF16, reason="this CPU has no bf16 instructions")
+needs_vnni = pytest.mark.skipif(not VNNI, reason="this CPU has no VNNI")
 NETS = ("convolutions", "attention", "filters", "recurrent")
 MODEL = ModelSource(CodeRef("task.py", "build"))
 
@@ -85,7 +85,7 @@ def test_the_same_weights_with_activations_rounded_and_not(places):
 @pytest.mark.parametrize("precision", ["int8", "int8_weights", "int4_weights", "int8_dynamic"])
 def test_a_sample_does_not_hang_on_its_batch(precision, places):
     if precision == "int8_dynamic" and not VNNI:
-        pytest.skip("no VNNI")
+        pytest.skip("this CPU has no VNNI")
     place = places["attention"]
     together, _ = place.ran(backend, settings(precision))
     alone, _ = place.ran(backend, settings(precision), batch=1)

@@ -15,8 +15,10 @@ from autotune.task import CodeRef, ModelSource
 
 HERE = hardware.machine()
 VNNI = HERE.has("avx512_vnni") or HERE.has("avx_vnni")
-needs_vnni = pytest.mark.skipif(not VNNI, reason="no VNNI")
-needs_bf16 = pytest.mark.skipif(not hardware.bf16_kernels(HERE), reason="no bf16 instructions")
+needs_vnni = pytest.mark.skipif(not VNNI, reason="this CPU has no VNNI")
+needs_bf16 = pytest.mark.skipif(
+    not hardware.bf16_kernels(HERE), reason="this CPU has no bf16 instructions"
+)
 needs_compiler = pytest.mark.skipif(backend._compiler() is None, reason="no C++ compiler")
 NETS = ("convolutions", "attention", "encoder", "filters", "narrow", "twice")
 MODEL = ModelSource(CodeRef("task.py", "build"))
