@@ -124,3 +124,13 @@ def test_what_goes_on_beside_a_server_marks_it():
     assert seen.facts["noisy"]
     assert seen.facts["run_queue_share"] > 1
     assert seen.facts["disturbed_blocks"] == seen.facts["blocks"] == 1
+    assert seen.facts["retries"] == 1
+
+
+def test_a_server_that_was_disturbed_is_asked_again():
+    told = iter([0, 10**12, *[2 * 10**12] * 4])  # it waits all the first time, and never later
+    robbed = Watch(1.0, burst=lambda: 1.0, waited=lambda: next(told))
+    seen = scenarios.server(sleeping(0.002), INPUTS, Batcher(), 0.5, BRIEF, robbed)
+    assert not seen.facts["noisy"]
+    assert seen.facts["run_queue_share"] == 0
+    assert seen.facts["retries"] == 1
