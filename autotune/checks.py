@@ -54,9 +54,13 @@ def compare(
     upper = pessimistic and q.column in LATENCIES
     value = found.high if upper else found.value
     if value is None:
-        _, missed = _missed(found.value, bound, at_most=at_most)
-        seen = f"{_say(q, found.value)} was seen, but its upper bound is"
-        detail = f"{seen} unknown: too few samples; measure longer"
+        by, missed = _missed(found.value, bound, at_most=at_most)
+        seen = f"{_say(q, found.value)} was seen"
+        detail = (
+            f"{seen}, limit {_say(q, bound)}: missed by {_say_difference(q, by)} ({missed:.1%})"
+            if missed
+            else f"{seen}, but its upper bound is unknown: too few samples; measure longer"
+        )
         return Check(text, q.column, None, bound, False, detail), missed
     by, share = _missed(value, bound, at_most=at_most)
     held = f"{_say(q, value)}{' (95 % upper bound)' if upper else ''}, limit {_say(q, bound)}"

@@ -132,6 +132,13 @@ def test_a_p99_without_an_upper_bound_is_unknown_and_not_met():
     assert "1.5 ms was seen" in str(error)
 
 
+def test_a_p99_without_an_upper_bound_that_is_seen_above_the_limit_is_missed():
+    error = missed([trial(0, 1.0, latency_p99_ms=(3.0, 2.5, None))], "latency_p99 <= 2ms")
+    (check,) = error.miss.checks
+    assert (check.met, check.value, error.miss.violation) == (False, None, 0.5)
+    assert check.detail == "3 ms was seen, limit 2 ms: missed by 1 ms (50.0%)"
+
+
 def test_what_was_not_measured_is_not_met():
     error = missed([trial(0, 1.0)], "size <= 1MB")
     assert error.miss.checks[0].value is None

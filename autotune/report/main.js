@@ -128,6 +128,7 @@ function limitsNow(run, form) {
 function checkText(run, trial, check) {
   const measure = run.measure[check.limit.column];
   if (!measure || !trial.v[check.limit.column]) return `${check.limit.text}: not measured`;
+  if (check.value === null && check.excess) return `${check.limit.text}: ${amount(trial.v[check.limit.column][0], measure)} was seen`;
   if (check.value === null) return `${check.limit.text}: upper bound unknown, too few samples`;
   return `${check.limit.text}: ${amount(check.value, measure)}${check.met ? "" : `, the limit is ${amount(check.bound, measure)}`}`;
 }
