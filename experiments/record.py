@@ -18,10 +18,13 @@ from autotune import hardware, plugins
 _LIBRARIES = ("torch", "onnxruntime", "openvino", "nncf", "ray", "optuna", "numpy")
 
 
-def publish(script: str, title: str, rows: Sequence[Mapping[str, Any]], **more: Any) -> None:
+def publish(
+    script: str, title: str, rows: Sequence[Mapping[str, Any]], *, name: str = "", **more: Any
+) -> None:
     """Print ``rows`` as a table and write a record beside ``script``.
 
-    That of ``run.py``, alone in its folder, is ``result.json``; that of any other bears its name.
+    It is ``name``.json; without one that of ``run.py``, alone in its folder, is ``result.json``,
+    and that of any other bears its name.
     """
     table = Table(title=title)
     for column in rows[0]:
@@ -39,11 +42,11 @@ def publish(script: str, title: str, rows: Sequence[Mapping[str, Any]], **more: 
             "flags": machine["flags"],
         },
         "python": platform.python_version(),
-        "libraries": dict(plugins.version(name).split("==") for name in _LIBRARIES),
+        "libraries": dict(plugins.version(library).split("==") for library in _LIBRARIES),
         "rows": list(rows),
         **more,
     }
-    name = "result" if Path(script).stem == "run" else Path(script).stem
+    name = name or ("result" if Path(script).stem == "run" else Path(script).stem)
     target = Path(script).with_name(f"{name}.json")
     target.write_text(json.dumps(record, indent=2, default=str) + "\n")
     print(f"written: {target.name}")

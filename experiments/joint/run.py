@@ -40,11 +40,10 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=["digits", "text"])
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
     options = parser.parse_args()
-    rows: list[dict[str, object]] = []
     for name in options.networks:
         with tempfile.TemporaryDirectory() as folder:
-            rows += contest(name, options.keep or Path(folder))
-    publish(__file__, "Joint search against its rivals, batch 1", rows)
+            rows = contest(name, options.keep or Path(folder))
+        publish(__file__, f"Joint search against its rivals, {name}, batch 1", rows, name=name)
 
 
 def contest(name: str, folder: Path) -> list[dict[str, object]]:
