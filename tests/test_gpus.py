@@ -1,5 +1,7 @@
 """NVIDIA GPUs as their driver tells them; with one, what it tells of its memory and energy."""
 
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,14 @@ def test_the_compute_capability_says_what_it_multiplies(capability, has):
     gpu = Gpu(0, "imagined", 2**30, capability, "580.10")
     words = ("fp32", "fp16", "int8", "bf16", "tf32", "2:4", "fp8", "int4_weights")
     assert {word for word in words if gpu.has(word)} == has
+
+
+def test_the_gpu_that_was_told_of_is_found_by_its_name_and_then_its_number():
+    other, second = replace(ADA, name="NVIDIA L40S"), replace(ADA, index=1)
+    assert gpus.alike((other, ADA, second), asdict(ADA)) == ADA
+    assert gpus.alike((ADA, second), asdict(second)) == second
+    assert gpus.alike((other, second), asdict(ADA)) == second
+    assert gpus.alike((other,), asdict(ADA)) is None
 
 
 def test_without_a_gpu_nothing_is_told_of_one():

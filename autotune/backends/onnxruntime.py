@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from autotune.artifact import Stage
 from autotune.contracts import Parameter, Rejection
 from autotune.conversion import (
+    cuda_profile,
     dynamic,
     export,
     fuse,
@@ -120,6 +121,8 @@ def open(  # noqa: A001 - the contract's word
 def profile(
     artifact: Path, settings: Settings, batch: int, threads: int, requests: Sequence[Arrays]
 ) -> Profile:
+    if "gpu.index" in settings:
+        return cuda_profile.profile(_opened(artifact, settings, batch, threads).run, requests)
     precision = str(settings["precision"])
     with tempfile.TemporaryDirectory() as folder:
         session = _opened(artifact, settings, batch, threads, Path(folder) / "trace")

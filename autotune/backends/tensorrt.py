@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotune.artifact import Stage
 from autotune.contracts import Parameter, Rejection
-from autotune.conversion import export, qdq, trt_library
+from autotune.conversion import cuda_profile, export, qdq, trt_library
 from autotune.hardware import gpus
+from autotune.profile import Profile
 from autotune.space import Is, Settings
 from autotune.target import Target
 from autotune.task import ModelSource
 
 if TYPE_CHECKING:
+    from autotune.contracts import Arrays
     from autotune.conversion.trt_session import Session
 
 summary = "TensorRT on an NVIDIA GPU"
@@ -117,3 +119,10 @@ def open(  # noqa: A001 - the contract's word
         yield session
     finally:
         session.close()
+
+
+def profile(
+    artifact: Path, settings: Settings, batch: int, threads: int, requests: Sequence[Arrays]
+) -> Profile:
+    with open(artifact, settings, batch, threads) as session:
+        return cuda_profile.profile(session.run, requests)

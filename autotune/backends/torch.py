@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autotune.artifact import Stage
 from autotune.contracts import Parameter, Rejection
-from autotune.conversion import torch_cuda, torch_integers, torch_kernels, torch_profile
+from autotune.conversion import (
+    cuda_profile,
+    torch_cuda,
+    torch_integers,
+    torch_kernels,
+    torch_profile,
+)
 from autotune.hardware import bf16_kernels
 from autotune.profile import Profile
 from autotune.space import Is, Settings
@@ -133,6 +139,8 @@ def profile(
     artifact: Path, settings: Settings, batch: int, threads: int, requests: Sequence[Arrays]
 ) -> Profile:
     with open(artifact, settings, batch, threads) as session:
+        if "gpu.index" in settings:
+            return cuda_profile.profile(session.run, requests)
         return torch_profile.profile(session.run, requests, _integers(settings))
 
 

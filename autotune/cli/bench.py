@@ -129,7 +129,8 @@ def _show(answer: Answer) -> None:
     words = settings({"backend": answer.backend, **knobs, "threads": answer.threads})
     out.print(f"[bold]{escape(answer.model)}[/]: {escape(words)}")
     cores = ", ".join(str(core) for core in answer.cores)
-    out.print(f"  {escape(_scenario(answer))}; core {cores} of {escape(answer.cpu)}")
+    where = f"core {cores} of {answer.cpu}" + (f" and {answer.gpu}" if answer.gpu else "")
+    out.print(f"  {escape(_scenario(answer))}; {escape(where)}")
     out.print(f"  samples: {escape(answer.data)}")
     table = Table.grid(padding=(0, 2))
     for column, estimate in answer.columns.items():

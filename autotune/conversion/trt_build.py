@@ -113,7 +113,9 @@ def run(context: StageContext) -> Mapping[str, Any]:
     (context.out / LAYERS).write_text(json.dumps(trt_layers.record(layers)))
     low, high = asked["batches"]
     built = Built(_library(), asked["gpu"], asked["capability"], (low, high))
-    (context.out / RECORD).write_text(json.dumps({**asdict(built), "heavy": heavy}))
+    inputs = {name: [str(array.dtype), *array.shape[1:]] for name, array in samples.items()}
+    record = {**asdict(built), "heavy": heavy, "inputs": inputs}
+    (context.out / RECORD).write_text(json.dumps(record))
     shutil.copy(context.inputs[0] / SOURCE, context.out / SOURCE)
     counts = trt_layers.kernels(layers, heavy)
     return {"bytes": len(plan), "kernels": counts, **trt_layers.fusions(layers)}
@@ -123,7 +125,14 @@ def read(artifact: Path) -> tuple[Built, list[str]]:
     """What the engine of an artifact was built for, and its heavy ONNX nodes."""
     told = json.loads((artifact / RECORD).read_text())
     heavy = told.pop("heavy")
+    told.pop("inputs", None)
     return Built(**{**told, "batches": tuple(told["batches"])}), heavy
+
+
+def inputs(artifact: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The type of each input of an artifact's engine, and the shape of a sample of it."""
+    told = json.loads((artifact / RECORD).read_text()).get("inputs", {})
+    return {name: (str(kind), tuple(shape)) for name, (kind, *shape) in told.items()}
 
 
 def layers(artifact: Path) -> tuple[trt_layers.Layer, ...]:

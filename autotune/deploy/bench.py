@@ -68,7 +68,7 @@ class Answer:
             own, as for an ONNX file.
         scenario: How requests came; with ``batch`` where each was of that many samples.
         data: Where the samples came from, in words.
-        cpu, cores: Where.
+        cpu, gpu, cores: Where; no GPU where it ran on the cores alone.
         columns: As the columns of a trial.
         facts: How it went.
         warnings: What a reader of the figures must know, one sentence each.
@@ -82,6 +82,7 @@ class Answer:
     scenario: Mapping[str, Any]
     data: str
     cpu: str
+    gpu: str | None
     cores: tuple[int, ...]
     columns: Mapping[str, Estimate]
     facts: Mapping[str, Any]
@@ -129,7 +130,7 @@ def _measured(subject: Subject, asked: Asked, folder: Path, tell: Callable[[str]
         kind="latency",
         parameters={
             "backend": subject.backend,
-            "settings": subject.settings,
+            "settings": subject.settings(target),
             "batch": batch,
             "threads": threads,
             "effort": _effort(asked.seconds),
@@ -147,12 +148,13 @@ def _measured(subject: Subject, asked: Asked, folder: Path, tell: Callable[[str]
     return Answer(
         model=subject.name,
         backend=subject.backend,
-        settings=subject.settings,
+        settings=subject.settings(target),
         by_default=subject.model.onnx == subject.name,
         threads=threads,
         scenario=load if "max_batch" in load else {**load, "batch": batch},
         data=words,
         cpu=target.machine.cpu,
+        gpu=target.gpu.name if target.gpu else None,
         cores=cores,
         columns={c: Estimate(e["value"], e.get("low"), e.get("high")) for c, e in columns.items()},
         warnings=tuple(answer.pop("warnings")),
@@ -161,7 +163,10 @@ def _measured(subject: Subject, asked: Asked, folder: Path, tell: Callable[[str]
 
 
 def target_of(subject: Subject, threads: int) -> Target:
-    """A lane of this machine as wide as the subject's was, and not narrower than its threads."""
+    """A lane of this machine as wide as the subject's was, and not narrower than its threads.
+
+    With the subject's GPU, where it runs on one.
+    """
     machine = hardware.machine()
     if threads > len(machine.cores):
         raise MachineError(
@@ -170,7 +175,7 @@ def target_of(subject: Subject, threads: int) -> Target:
             remedy=f"give {len(machine.cores)} or fewer",
         )
     cores = min(max(threads, subject.lane_cores), len(machine.cores))
-    return Target("bench", cores, 1, None, machine)
+    return Target("bench", cores, 1, None, machine, subject.gpu)
 
 
 def check_possible(subject: Subject, target: Target, threads: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autotune.conversion import export, openvino_models
+from autotune.conversion import export, openvino_models, trt_build
 from autotune.conversion.arrays import Array
 from autotune.engine import onnxfile
 from autotune.errors import TaskError
@@ -49,6 +49,8 @@ def declared(artifact: Path) -> tuple[Input, ...]:
     made = artifact / openvino_models.FILE
     if made.exists():
         return _openvino(made)
+    if (artifact / trt_build.RECORD).exists():
+        return _engine(artifact)
     path = artifact / export.FILE
     if not path.exists():
         return ()
@@ -60,6 +62,13 @@ def declared(artifact: Path) -> tuple[Input, ...]:
         )
         for given in onnxfile.inputs(path)
     )
+
+
+def _engine(artifact: Path) -> tuple[Input, ...]:
+    low, high = trt_build.read(artifact)[0].batches
+    first = high if low == high else export.BATCH
+    found = trt_build.inputs(artifact).items()
+    return tuple(Input(name, kind, (first, *shape)) for name, (kind, shape) in found)
 
 
 def _openvino(path: Path) -> tuple[Input, ...]:

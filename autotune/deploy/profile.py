@@ -56,12 +56,13 @@ def profile(what: str, asked: bench.Asked, tell: Callable[[str], None] = lambda 
         bench.check_possible(subject, target, threads)
         batch, _ = bench.load_of(subject, asked)
         samples, words = bench.samples_of(subject, asked, batch, data)
-        work = profiling.Work(subject.backend, subject.settings, batch, threads, "", "")
+        read = subject.settings(target)
+        work = profiling.Work(subject.backend, read, batch, threads, "", "")
         try:
             places = (subject.artifact, samples)
             found = profiling.look(work, places, target, out, tell=tell)
         except StageError as error:
             raise UserError(str(error), place=subject.name) from error
-    settings = {"backend": subject.backend, **subject.settings}
+    settings = {"backend": subject.backend, **read}
     how: dict[str, Any] = {**settings, "batch": batch, "threads": threads}
     return Seen(subject.name, how, words, found)

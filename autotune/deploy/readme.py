@@ -11,6 +11,7 @@ from autotune.training.network import SOURCE, read_source
 FILES = {
     "model.onnx": "the model in ONNX",
     "model.xml": "the model as OpenVINO keeps it; its weights are in model.bin",
+    "model.engine": "the engine that TensorRT runs; engine.json tells for which GPU and version",
     "network.pt": "the weights of the torch network and what its factory needs to build it",
     "source.json": "the model that it was made from, and which of its outputs is the prediction",
     "configuration.json": "the configuration, what was measured with it, and why it was picked",
@@ -31,9 +32,12 @@ with torch.inference_mode(){autocast}:
 _MEASURED = """\
 import json, pathlib, autotune.plugins
 c = json.loads(pathlib.Path("configuration.json").read_text())["configuration"]
-backend = autotune.plugins.load("backends", c["backend"])
+backend = autotune.plugins.load("backends", c["backend"]){gpu}
 with backend.open(pathlib.Path("."), c, c["batch"], c["threads"]) as session:
-    prediction = session.run({"input": x})  # or by the names that data() gives its inputs"""
+    prediction = session.run({{"input": x}})  # or by the names that data() gives its inputs"""
+
+_GPU = """
+c["gpu.index"] = 0  # as nvidia-smi counts"""
 
 
 def readme(folder: Path, settings: Mapping[str, Any]) -> str:
@@ -43,7 +47,7 @@ def readme(folder: Path, settings: Mapping[str, Any]) -> str:
         source = read_source(folder)  # an exported model has just the one output
         output = 0 if source.trainable and settings.get("backend") != "torch" else source.output
     files = [f"  {name}: {what}" for name, what in FILES.items() if (folder / name).exists()]
-    code = _code(folder, settings, output)
+    code = "" if settings.get("device") == "cuda" else _code(folder, settings, output)
     lines = ["What autotune picked.", "", *files, ""]
     if code:
         about = f"To run it with {settings['backend']}, in this folder, on an array x of its input:"
@@ -51,7 +55,8 @@ def readme(folder: Path, settings: Mapping[str, Any]) -> str:
     if (folder / "network.pt").exists():
         lines += ["The factory is called again: source.json says in which file it is.", ""]
     lines += ["To run it as it was measured, with its threads and options:", ""]
-    return "\n".join([*lines, *_indented(_MEASURED), ""])
+    gpu = _GPU if settings.get("device") == "cuda" else ""
+    return "\n".join([*lines, *_indented(_MEASURED.format(gpu=gpu)), ""])
 
 
 def _code(folder: Path, settings: Mapping[str, Any], output: int | str) -> str:

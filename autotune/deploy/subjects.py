@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autotune import plugins, runfolder
+from autotune import hardware, plugins, runfolder
 from autotune.deploy.ship import CONFIGURATION
 from autotune.engine import onnxfile
 from autotune.engine.plan import runtime
 from autotune.engine.profiling import stored
-from autotune.errors import RunFolderError, TaskError, UserError
+from autotune.errors import MachineError, RunFolderError, TaskError, UserError
+from autotune.hardware import gpus
 from autotune.space import Configuration, Scalar
 from autotune.store.artifacts import Store
+from autotune.target import Gpu, Target
 from autotune.task import ModelSource
 from autotune.training.network import write_source
-from autotune.trial import Trial
 
 ONNX_BACKEND = "onnxruntime"
 
@@ -34,6 +35,7 @@ class Subject:
         configuration: The backend, and all that it was measured with.
         model: Where it comes from, as a backend may ask.
         lane_cores: The cores of its lane; 0: as many as threads.
+        gpu: The GPU of this machine that it runs on; None: it runs on the cores.
     """
 
     name: str
@@ -42,15 +44,15 @@ class Subject:
     configuration: Mapping[str, Scalar]
     model: ModelSource
     lane_cores: int = 0
+    gpu: Gpu | None = None
 
     @property
     def backend(self) -> str:
         return str(self.configuration["backend"])
 
-    @property
-    def settings(self) -> dict[str, Scalar]:
-        """What a session reads."""
-        return runtime(Configuration(tuple(sorted(self.configuration.items()))))
+    def settings(self, target: Target) -> dict[str, Scalar]:
+        """What a session on ``target`` reads."""
+        return runtime(Configuration(tuple(sorted(self.configuration.items()))), target)
 
 
 def find(
@@ -133,23 +135,31 @@ def _trial(folder: Path, number: int | None, store: Path | None) -> Subject:
     root = Store(store or folder / "store")
     artifact = stored(root, str(trial.measurement.facts["artifact"]))
     samples = stored(root, str(opened["artifacts"][1]))
-    cores = _lane_cores(trial, opened["environment"]["targets"], folder)
-    model = _model(artifact)
-    return Subject(f"{folder}:{wanted}", artifact, samples, trial.configuration, model, cores)
+    targets, name = opened["environment"]["targets"], f"{folder}:{wanted}"
+    target = targets[str(trial.configuration.get("target", next(iter(targets))))]
+    gpu = _gpu(trial.configuration, name, target.get("gpu"))
+    cores, model = int(target["lane_cores"]), _model(artifact)
+    return Subject(name, artifact, samples, trial.configuration, model, cores, gpu)
 
 
-def _lane_cores(trial: Trial, targets: Mapping[str, Any], folder: Path) -> int:
-    """The cores of the lane that the trial was measured on.
+def _gpu(
+    configuration: Mapping[str, Scalar], place: str, told: Mapping[str, Any] | None = None
+) -> Gpu | None:
+    """The GPU here for what was made for one; None for what runs on the cores.
+
+    The one that was ``told`` of, where it is here; else the first. What was made for one product
+    alone is refused by its backend when it is opened.
 
     Raises:
-        RunFolderError: It was measured on a GPU.
+        MachineError: There is no GPU here.
     """
-    target = targets[str(trial.configuration.get("target", next(iter(targets))))]
-    if target.get("gpu") is not None:
-        raise RunFolderError(
-            f"trial {trial.number} was made for a GPU", place=str(folder), remedy="name another"
-        )
-    return int(target["lane_cores"])
+    if configuration.get("device") != "cuda":
+        return None
+    found = hardware.accelerators()
+    if not found.gpus:
+        cause = f"it was made for a GPU ({told['name']})" if told else "it was made for a GPU"
+        raise MachineError(f"{cause}: {found.missing}", place=place, remedy=found.remedy)
+    return (gpus.alike(found.gpus, told) if told else None) or found.gpus[0]
 
 
 def _bundle(folder: Path) -> Subject:
@@ -165,7 +175,8 @@ def _bundle(folder: Path) -> Subject:
             remedy="name a folder that autotune wrote, for example RUN/best",
         ) from error
     plugins.load("backends", str(backend))
-    return Subject(str(folder), folder, None, configuration, _model(folder))
+    gpu = _gpu(configuration, str(folder))
+    return Subject(str(folder), folder, None, configuration, _model(folder), gpu=gpu)
 
 
 def _model(folder: Path) -> ModelSource:

@@ -72,7 +72,7 @@ def plan(
 ) -> Plan:
     """The stages of ``configuration``; configurations that share a prefix share its keys."""
     target = _target(configuration, targets)
-    model = network(configuration, subject, _hardware(target))
+    model = network(configuration, subject, hardware(target))
     backend = plugins.load("backends", str(configuration["backend"]))
 
     def measured(of: Stage) -> Stage:
@@ -80,7 +80,7 @@ def plan(
         artifact = _alone(artifact, target)
         return _latency(configuration, artifact, subject, target, effort, scenario)
 
-    shapes, proxy = structure(configuration, subject, _hardware(target)), None
+    shapes, proxy = structure(configuration, subject, hardware(target)), None
     latency = measured(model)
     if shapes is not None and not configuration.get("ptq.keep"):  # which hangs on the weights
         proxy = measured(shapes)
@@ -125,7 +125,7 @@ def _accuracy(
             "backend": configuration["backend"],
             "settings": runtime(configuration, target),
             "metrics": dict(subject.metrics),
-            "machine": _hardware(target),
+            "machine": hardware(target),
             **_batch(configuration, target),
             **({"kept": configuration["ptq.keep"]} if configuration.get("ptq.keep") else {}),
         },
@@ -153,7 +153,7 @@ def _latency(
             "batch": configuration["batch"],
             "threads": configuration["threads"],
             "effort": {k: v for k, v in asdict(effort).items() if k != "timeout_s"},
-            "machine": _hardware(target),
+            "machine": hardware(target),
             "lane_cores": target.lane_cores,
             **asked,
         },
@@ -196,7 +196,7 @@ def runtime(configuration: Configuration, target: Target | None = None) -> dict[
         MachineError: It is for a GPU, and the target that has it is not given.
     """
     if target is None and configuration.get("device") == "cuda":
-        raise MachineError("this configuration is for a GPU, and only a run measures on one yet")
+        raise MachineError("this configuration is for a GPU, and no target says which")
     prefix = f"{configuration['backend']}."
     own = {k: v for k, v in configuration.items() if k == "precision" or k.startswith(prefix)}
     return {**own, **(target.words if target else {})}
@@ -207,6 +207,7 @@ def _target(configuration: Configuration, targets: Mapping[str, Target]) -> Targ
     return targets[str(name)]
 
 
-def _hardware(target: Target) -> dict[str, Any]:
+def hardware(target: Target) -> dict[str, Any]:
+    """What a measurement on ``target`` hangs on, as the keys hold it."""
     told: dict[str, Any] = {"cpu": target.machine.cpu, "flags": list(target.machine.flags)}
     return {**told, "driver": target.gpu.driver} if target.gpu else told

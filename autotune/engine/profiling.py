@@ -12,6 +12,7 @@ from typing import Any
 from autotune import plugins
 from autotune.artifact import Stage
 from autotune.engine import lane
+from autotune.engine.plan import hardware
 from autotune.errors import RunFolderError, UserError
 from autotune.hardware import lane as free_lane
 from autotune.profile import Profile
@@ -50,13 +51,16 @@ class Work:
 
 def stage(work: Work, target: Target) -> Stage:
     """The stage that profiles: its key names the processor, as that of a measurement does."""
-    machine = {"cpu": target.machine.cpu, "flags": list(target.machine.flags)}
     libraries = plugins.load("backends", work.backend).libraries
     return Stage(
         name="profile",
         function=f"{CHILD}:main",
         kind="profile",
-        parameters={**asdict(work), "machine": machine, "lane_cores": target.lane_cores},
+        parameters={
+            **asdict(work),
+            "machine": hardware(target),
+            "lane_cores": target.lane_cores,
+        },
         libraries=tuple(plugins.version(library) for library in libraries),
         lane=target.name,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -64,6 +64,15 @@ def judged(gpus: tuple[Gpu, ...], driver: str) -> Accelerators:
         remedy = f"install driver {LEAST_DRIVER} or newer, which brings CUDA 12"
         return Accelerators((), f"the NVIDIA driver {driver} is too old", remedy)
     return Accelerators(gpus)
+
+
+def alike(gpus: Sequence[Gpu], told: Mapping[str, Any]) -> Gpu | None:
+    """Of ``gpus`` one of the product that was told of, of its number where there are several.
+
+    ``told`` is the record of a ``Gpu``. None where no such product is among them.
+    """
+    same = [gpu for gpu in gpus if gpu.name == told["name"]]
+    return next((gpu for gpu in same if gpu.index == told["index"]), same[0] if same else None)
 
 
 def used_bytes(index: int) -> int:

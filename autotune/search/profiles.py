@@ -10,12 +10,13 @@ from autotune import hardware
 from autotune.engine import profiling
 from autotune.engine.plan import runtime
 from autotune.errors import AutotuneError, RunFolderError, StageError, UserError
+from autotune.hardware import gpus
 from autotune.profile import Profile
 from autotune.runfolder import RunData
 from autotune.runfolder.profiles import EVENT, beside, compared, profiles
 from autotune.store.artifacts import Store
 from autotune.store.journal import Journal
-from autotune.target import Target
+from autotune.target import Gpu, Target
 from autotune.trial import Trial
 
 SHARE = 0.02
@@ -140,13 +141,11 @@ def take(
             place=str(run.folder),
             remedy="name a completed one: `trials.csv` in the run folder lists them",
         )
-    if trial.configuration.get("device") == "cuda":
-        raise StageError(f"trial {trial.number} runs on a GPU, of which no profiles are taken yet")
     configuration, target = trial.configuration, _target(run, trial)
     opened = [event for event in run.events if event["event"] == "open"]
     work = profiling.Work(
         backend=str(configuration["backend"]),
-        settings=runtime(configuration),
+        settings=runtime(configuration, target),
         batch=int(configuration["batch"]),
         threads=int(configuration["threads"]),
         artifact=str(trial.measurement.facts["artifact"]),
@@ -171,10 +170,24 @@ def _target(run: RunData, trial: Trial) -> Target:
             place=str(run.folder),
             remedy="profile it there",
         )
-    if told.get("gpu") is not None:
+    gpu = _gpu(run, trial, told["gpu"]) if told.get("gpu") is not None else None
+    return Target(name, int(told["lane_cores"]), 1, None, here, gpu)
+
+
+def _gpu(run: RunData, trial: Trial, told: Mapping[str, Any]) -> Gpu:
+    """The GPU that was told of.
+
+    Raises:
+        RunFolderError: It is not here.
+    """
+    found = hardware.accelerators()
+    gpu = gpus.alike(found.gpus, told)
+    if gpu is None:
+        here = ", ".join(one.name for one in found.gpus)
+        why = f"this one has {here}" if here else found.missing
         raise RunFolderError(
-            f"target '{name}' is a GPU: kernels there are not profiled yet",
+            f"trial {trial.number} was measured on a machine with {told['name']}: {why}",
             place=str(run.folder),
-            remedy="profile a trial of a target that runs on cores",
+            remedy="profile it there",
         )
-    return Target(name, int(told["lane_cores"]), 1, None, here)
+    return gpu

@@ -117,6 +117,7 @@ def test_the_engine_multiplies_in_the_precision_asked_for(precision, place, tmp_
     assert (folder / trt_build.CACHE).exists()
     built, heavy = trt_build.read(folder)
     assert (built.gpu, built.capability, built.batches) == ("NVIDIA L4", "8.9", (4, 4))
+    assert trt_build.inputs(folder) == {"x": ("float32", (3, 8, 8))}
     assert heavy == ["conv", "head"]
     assert trt_layers.kernels(trt_build.layers(folder), heavy) == facts["kernels"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from autotune import plugins
 from autotune.contracts import StageContext
-from autotune.deploy import BEST, ship
+from autotune.deploy import BEST, readme, ship
 from autotune.engine.execute import _function
 from autotune.pick import Pick
 from autotune.space import Configuration
@@ -107,3 +107,12 @@ def test_it_names_the_files_that_are_there(shipped):
         if path.name != "README.txt":
             assert f"  {path.name}: " in text
     assert "model.xml" not in text
+
+
+def test_what_runs_on_a_gpu_is_opened_on_a_gpu(tmp_path):
+    settings = {"backend": "onnxruntime", "precision": "fp16", "device": "cuda"}
+    text = readme.readme(tmp_path, settings)
+    assert 'c["gpu.index"] = 0' in text
+    assert "CPUExecutionProvider" not in text
+    assert "gpu.index" not in readme.readme(tmp_path, {**settings, "device": "cpu"})
+    assert "{" not in blocks(text)[-1].replace('{"input": x}', "")

@@ -10,11 +10,13 @@ from runfolder.test_profiles import PROFILE, profile, told
 
 from autotune import hardware
 from autotune.errors import RunFolderError
+from autotune.hardware import gpus
 from autotune.runfolder import JOURNAL, assemble
 from autotune.search import profiles
+from autotune.space import Configuration
 from autotune.store.artifacts import Store
 from autotune.store.journal import Journal, read
-from autotune.target import Target
+from autotune.target import Gpu, Target
 from autotune.trial import Completed
 
 
@@ -107,7 +109,23 @@ def test_what_cannot_be_profiled_is_told(tmp_path):
     failed = next(t for t in run.trials if not t.measurement)
     with pytest.raises(RunFolderError, match=f"trial {failed.number} did not complete"):
         profiles.take(here(run), failed, store)
-    gpu = here(run)
-    gpu.environment["targets"]["local"]["gpu"] = {"name": "one"}
-    with pytest.raises(RunFolderError, match="'local' is a GPU"):
-        profiles.take(gpu, stored(done), store)
+
+
+def test_a_trial_of_a_gpu_is_profiled_on_such_a_gpu_alone(tmp_path, monkeypatch):
+    ada = Gpu(0, "NVIDIA L4", 24 * 2**30, "8.9", "580.10")
+    run = here(picked(example()))
+    run.environment["targets"]["local"]["gpu"] = dataclasses.asdict(ada)
+    done = next(t for t in run.trials if t.measurement)
+    settings = {**done.configuration, "device": "cuda"}
+    done = dataclasses.replace(done, configuration=Configuration(tuple(sorted(settings.items()))))
+    found = gpus.Accelerators((), "this machine has no NVIDIA driver", "install it")
+    monkeypatch.setattr(hardware, "accelerators", lambda: found)
+    with pytest.raises(RunFolderError, match="NVIDIA L4: this machine has no NVIDIA driver"):
+        profiles.take(run, done, Store(tmp_path))
+    other = gpus.Accelerators((dataclasses.replace(ada, name="NVIDIA T4"),))
+    monkeypatch.setattr(hardware, "accelerators", lambda: other)
+    with pytest.raises(RunFolderError, match="with NVIDIA L4: this one has NVIDIA T4"):
+        profiles.take(run, done, Store(tmp_path))
+    monkeypatch.setattr(hardware, "accelerators", lambda: gpus.Accelerators((ada,)))
+    with pytest.raises(RunFolderError, match="no longer in the store"):  # all else is there
+        profiles.take(run, done, Store(tmp_path))
