@@ -37,6 +37,7 @@ PRECISIONS = (
     "bf16",
     "fp16",
     "int8",  # weights and activations, activation ranges fixed by calibration (or by QAT)
+    "fp8",  # as int8, in floating point of 8 bits (E4M3)
     "int8_dynamic",  # weights and activations, activation ranges found anew for every request
     "int8_weights",  # the weights alone
     "int4_weights",  # the weights alone, in groups that share a scale
@@ -44,9 +45,10 @@ PRECISIONS = (
 """The words of the knob ``precision``; each backend says which it takes, and where."""
 
 QUANTIZED = Is("precision", ("int8",))
+CALIBRATED = Is("precision", ("int8", "fp8"))
 
 PTQ = (
-    Parameter("samples", int, 128, low=1, help="calibration samples", when=QUANTIZED),
+    Parameter("samples", int, 128, low=1, help="calibration samples", when=CALIBRATED),
     Parameter(
         "method",
         str,
@@ -80,7 +82,7 @@ PTQ = (
         when=QUANTIZED,
     ),
 )
-"""Post-training quantization's shared knobs, where the precision is int8."""
+"""Post-training quantization's shared knobs, where the precision is int8; for fp8 the samples."""
 
 WEIGHTS = (
     Parameter(

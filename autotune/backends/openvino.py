@@ -83,6 +83,8 @@ def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection 
         return Rejection("never", "openvino runs on no NVIDIA GPU: give the cores a target too")
     if precision == "fp16":
         return Rejection("not on this target", "openvino runs fp16 only on CPUs with AMX-FP16")
+    if precision == "fp8":
+        return Rejection("not on this target", "no CPU computes in fp8: it is for NVIDIA GPUs")
     if precision == "bf16" and not bf16_kernels(machine):
         return Rejection("not on this target", f"{machine.cpu} has no bf16 instructions")
     if settings.get("openvino.execution_mode") == "performance" and not bf16_kernels(machine):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from autotune.artifact import Stage
 from autotune.contracts import Parameter, Rejection
-from autotune.conversion import cuda_profile, export, qdq, trt_library
+from autotune.conversion import cuda_profile, export, fp8, qdq, trt_library
 from autotune.hardware import gpus
 from autotune.profile import Profile
 from autotune.space import Is, Settings
@@ -61,8 +61,8 @@ def parameters() -> tuple[Parameter, ...]:
             str,
             "fp16",
             choices=("fp32", "fp16", "bf16"),
-            help="what is not quantized beside INT8",
-            when=Is("precision", ("int8",)),
+            help="what is not quantized beside INT8 or FP8",
+            when=Is("precision", ("int8", "fp8")),
         ),
         Parameter("sparse", bool, False, help="use that 2 of 4 weights are zero, where they are"),
     )
@@ -100,8 +100,11 @@ def stages(settings: Settings, model: Stage, data: Stage) -> Stage:
 
     precision = str(settings["precision"])
     onnx = export.stage(model, data)
-    if precision == "int8":
-        onnx = qdq.stage(onnx, data, settings, "products")
+    if precision in ("int8", "fp8"):
+        if precision == "int8":
+            onnx = qdq.stage(onnx, data, settings, "products")
+        else:
+            onnx = fp8.stage(onnx, data, settings)
         return trt_build.stage(onnx, data, settings, str(settings["tensorrt.floats"]))
     return trt_build.stage(onnx, data, settings, precision)
 

@@ -74,6 +74,7 @@ def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection 
 
 _NONE = {
     "fp16": Rejection("not on this target", "PyTorch has no fast fp16 kernels on CPUs"),
+    "fp8": Rejection("not on this target", "no CPU computes in fp8: it is for NVIDIA GPUs"),
     "int8_weights": Rejection(
         "not yet upstream", "torchao widens 8-bit weights to fp32 before every product on CPUs"
     ),

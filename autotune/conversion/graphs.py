@@ -27,7 +27,11 @@ def load(folder: Path) -> Any:
     """
     import onnx
 
-    model = onnx.load(str(folder / FILE))
+    return plain(onnx.load(str(folder / FILE)))
+
+
+def plain(model: Any) -> Any:
+    """``model`` in the form of ``load``; changed in place."""
     for node in model.graph.node:
         if not node.name:
             node.name = next(o for o in node.output if o)

@@ -32,8 +32,14 @@ def signed(model: Any) -> Any:
 
 
 def _centre(tensor: Any, node: str) -> None:
-    """An unsigned zero of 128 as a signed one of 0; a signed one must be 0 as it is."""
-    from onnx import numpy_helper
+    """An unsigned zero of 128 as a signed one of 0; a signed one must be 0 as it is.
+
+    Numbers of 8 bits in floating point are signed, around zero.
+    """
+    from onnx import TensorProto, numpy_helper
+
+    if tensor.data_type == TensorProto.FLOAT8E4M3FN:
+        return
 
     zeros = numpy_helper.to_array(tensor)
     middle = _MIDDLE if zeros.dtype == np.uint8 else 0

@@ -40,6 +40,7 @@ _TOLERANCES: Mapping[str, Tolerance] = {
     "bf16": Tolerance(0.99, 1.2, collapse=False),
     "fp16": Tolerance(0.99, 1.2, collapse=False),
     "int8": Tolerance(0.9, 2.0, collapse=True),
+    "fp8": Tolerance(0.9, 2.0, collapse=True),
     "int8_dynamic": Tolerance(0.9, 2.0, collapse=True),
     "int8_weights": Tolerance(0.99, 1.2, collapse=False),
     "int4_weights": Tolerance(0.9, 2.0, collapse=True),

@@ -7,7 +7,7 @@ function load() {
   run.measure = Object.fromEntries(run.measures.map((m) => [m.column, m]));
   run.completed = run.trials.filter((t) => t.outcome === "completed");
   run.backends = distinct(run.completed.map((t) => t.k.backend)).sort();
-  const order = ["fp32", "bf16", "int8", "fp16", "int8_dynamic", "int8_weights", "int4_weights"];
+  const order = ["fp32", "bf16", "int8", "fp16", "fp8", "int8_dynamic", "int8_weights", "int4_weights"];
   run.precisions = distinct([...order.filter((p) => run.completed.some((t) => t.k.precision === p)), ...run.completed.map((t) => t.k.precision)]);
   run.batches = distinct(run.completed.map((t) => t.k.batch)).filter((b) => b !== undefined).sort((a, b) => a - b);
   run.positive = (column) => run.completed.every((t) => !t.v[column] || t.v[column][0] > 0);

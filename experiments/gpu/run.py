@@ -45,6 +45,8 @@ POINTS: tuple[Mapping[str, Any], ...] = (
     {"backend": "tensorrt", **_FP16, "level": 5},
     {"backend": "tensorrt", "precision": "int8"},
     {"backend": "tensorrt", "precision": "int8", "level": 5},
+    {"backend": "tensorrt", "precision": "fp8"},
+    {"backend": "tensorrt", "precision": "fp8", "level": 5},
 )
 
 

@@ -17,6 +17,7 @@ from autotune.backends import tensorrt as backend
 from autotune.contracts import StageContext
 from autotune.conversion import arrays, graphs, narrow, qdq, trt_build, trt_integers, trt_layers
 from autotune.conversion import trt_library as library
+from autotune.engine.execute import _function
 from autotune.errors import StageError
 from autotune.target import Gpu, Machine, Target
 from autotune.task import ModelSource
@@ -92,8 +93,7 @@ def place(tmp_path_factory):
 
 def work(stage, inputs, out):
     out.mkdir(parents=True)
-    module = {"quantize": qdq, "engine": trt_build}[stage.name]
-    return module.run(StageContext(stage, tuple(inputs), out, out))
+    return _function(stage.function)(StageContext(stage, tuple(inputs), out, out))
 
 
 def build(place, out, model=None, **asked):
@@ -108,7 +108,7 @@ def build(place, out, model=None, **asked):
 
 
 @rtx
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8", "fp8"])
 def test_the_engine_multiplies_in_the_precision_asked_for(precision, place, tmp_path):
     folder, facts = build(place, tmp_path, precision=precision)
     assert {k: n for k, n in facts["kernels"].items() if n} == {precision: 2}
@@ -225,6 +225,7 @@ def key(**asked):
         {"batch": 8},
         {"precision": "fp16"},
         {"precision": "int8"},
+        {"precision": "fp8"},
         {"tensorrt.tf32": True},
         {"tensorrt.level": 5},
         {"tensorrt.workspace": 128},
@@ -366,6 +367,8 @@ def test_a_target_without_a_gpu_is_refused_with_the_word_that_gives_one():
 def test_what_a_gpu_has_not_is_refused(monkeypatch):
     turing = replace(ADA, name="NVIDIA T4", capability="7.5")
     assert "has no bf16" in reason(turing, precision="bf16")
+    assert "has no fp8" in reason(replace(turing, capability="8.6"), precision="fp8")
+    assert reason(ADA, precision="fp8") is None
     assert "has no tf32" in reason(turing, **{"tensorrt.tf32": True})
     assert "has no bf16" in reason(turing, precision="int8", **{"tensorrt.floats": "bf16"})
     assert reason(turing, precision="fp16", **{"tensorrt.floats": "fp16"}) is None

@@ -107,7 +107,7 @@ def test_what_there_is_no_time_for_is_said_not_to_be_tried(tmp_path):
 def test_a_backends_defaults_are_a_configuration_that_it_can_judge(name, precision):
     point = _defaults(name, precision)
     assert point["precision"] == precision
-    assert ("ptq.samples" in point) == (precision == "int8")
+    assert ("ptq.samples" in point) == (precision in ("int8", "fp8"))
     backend, model = plugins.load("backends", name), ModelSource(CodeRef("task.py", "build"))
     said = backend.reject(point, here(), model)
     assert said is None or said.reason

@@ -44,8 +44,11 @@ def test_what_is_searched_pinned_left_and_absent_is_told_apart(entries):
 
 
 def test_what_all_of_a_section_have_in_common_is_said_once(sections, entries):
-    assert sections["ptq"].where == "precision is int8"
-    assert {e.where for e in sections["ptq"].entries} == {""}
+    assert sections["finetune"].where.startswith("prune.structure is ")
+    assert {e.where for e in sections["finetune"].entries} == {""}
+    assert sections["ptq"].where == ""
+    assert entries["ptq.samples"].where == "precision is int8 or fp8"
+    assert entries["ptq.scheme"].where == "precision is int8"
     assert sections["onnxruntime"].where == ""
     assert entries["onnxruntime.level"].where == ""
     assert entries["prune.structure"].where == ""

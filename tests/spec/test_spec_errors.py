@@ -108,7 +108,7 @@ CASES = {
     "too many lanes": ("lane_cores: 1,", f"lane_cores: 1, lanes: {CORES + 1},", "targets.local.lanes", f"this machine has {CORES}", "lower lanes"),
     "no point can run": ("threads: 1", f"threads: {CORES + 1}", "space", f"no configuration of this space can run here: {CORES + 1} threads are more than", "add values"),
     # words of what is not in the space
-    "ptq without int8": ("[fp32, int8]", "fp32", "space.ptq", "'ptq' applies only where precision is int8, which is nowhere in this space", "give space.precision a value for which it does, or remove 'ptq'"),
+    "ptq without int8": ("[fp32, int8]", "fp32", "space.ptq", "'ptq' applies only where precision is int8 or fp8, which is nowhere in this space", "give space.precision a value for which it does, or remove 'ptq'"),
     "finetune without pruning": ("  prune:\n    structure: [none, channel]\n    ratio: [0.3, 0.5]\n", "", "space.finetune", "'finetune' applies only where prune.structure is channel", "give space.prune.structure a value"),
     "distill without a student": ("  student:\n    width: [16, 8]\n", "", "space.distill", "'distill' applies only where not (student.factory is build_model and student.width is 16 and student.depth is 2 and student.shrink is 0.0)", "remove 'distill'"),
     "ratio of nothing": ("    structure: [none, channel]\n    ratio: [0.3, 0.5]\n  finetune: {epochs: 4}", "    structure: none\n    ratio: [0.3, 0.5]", "space.prune.ratio", "'prune.ratio' applies only where prune.structure is channel", "or remove 'prune.ratio'"),

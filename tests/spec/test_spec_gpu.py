@@ -84,7 +84,7 @@ def test_the_ready_space_holds_every_backend_at_the_precisions_it_has(write):
     points = spec.space.grid().points
     there = {(point["backend"], point["precision"]) for point in points}
     floats = {("torch", "bf16"), ("torch", "fp16"), ("torch", "fp32"), ("tensorrt", "bf16")}
-    rest = {("tensorrt", w) for w in ("fp16", "fp32", "int8")}
+    rest = {("tensorrt", w) for w in ("fp16", "fp32", "int8", "fp8")}
     assert there == floats | rest | {("onnxruntime", "fp32"), ("onnxruntime", "fp16")}
     assert all(point["device"] == "cuda" for point in points)
     assert load(spec.path).space == spec.space
