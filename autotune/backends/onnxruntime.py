@@ -76,7 +76,7 @@ def reject(settings: Settings, target: Target, model: ModelSource) -> Rejection 
     precision = settings["precision"]
     if target.gpu is not None:
         return onnxruntime_cuda.reject(settings, target.gpu)
-    if precision in ("bf16", "fp16"):
+    if precision in ("bf16", "fp16", "fp8"):
         return Rejection(
             "not yet upstream", f"onnxruntime has no {precision} kernels for convolutions on CPUs"
         )
@@ -124,8 +124,9 @@ def profile(
     if "gpu.index" in settings:
         return cuda_profile.profile(_opened(artifact, settings, batch, threads).run, requests)
     precision = str(settings["precision"])
+    model = artifact / export.FILE, settings, batch, threads, export.prediction(artifact)
     with tempfile.TemporaryDirectory() as folder:
-        session = _opened(artifact, settings, batch, threads, Path(folder) / "trace")
+        session = _Session(*model, Path(folder) / "trace")
         spans.walls_ms(session.run, requests[: spans.WARM_UP])
         walls = spans.walls_ms(session.run, requests)
         return onnxruntime_profile.profile(
@@ -141,16 +142,16 @@ def _kernel(operator: str, precision: str) -> str | None:
 
 
 def _opened(
-    artifact: Path, settings: Settings, batch: int, threads: int, trace: Path | None = None
+    artifact: Path, settings: Settings, batch: int, threads: int
 ) -> _Session | onnxruntime_cuda.Session:
     path, output = artifact / export.FILE, export.prediction(artifact)
     if "gpu.index" not in settings:
-        return _Session(path, settings, batch, threads, output, trace)
+        return _Session(path, settings, batch, threads, output)
 
     def make(providers: list[Any], trace: Path | None) -> Any:
         return _session(path, settings, batch, threads, trace=trace, providers=providers)
 
-    return onnxruntime_cuda.Session(make, settings, threads, output, trace)
+    return onnxruntime_cuda.Session(make, settings, threads, output)
 
 
 class _Session:

@@ -86,6 +86,17 @@ _HEAVY = (
 )
 
 
+_NONE = {
+    "bf16": "bf16 is not done through onnxruntime on GPUs yet: torch and tensorrt have it",
+    "int8": "onnxruntime's CUDA kernels would compute in floating point; tensorrt has int8",
+    "fp8": "onnxruntime has no fp8 kernels: tensorrt has",
+    "int8_dynamic": "onnxruntime finds ranges at run time on CPUs alone: tensorrt has int8",
+    "int8_weights": "products with 8-bit weights are not done through onnxruntime on GPUs yet",
+    "int4_weights": "products with 4-bit weights are not done through onnxruntime on GPUs yet",
+}
+"""Why there is none of these with CUDA kernels, and who has it."""
+
+
 def both() -> str | None:
     """What is wrong where both distributions are installed, and what would mend it; else None."""
     if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
@@ -102,12 +113,12 @@ def reject(settings: Settings, gpu: Gpu) -> Rejection | None:
     if not _installed("onnxruntime-gpu"):
         reason = f"the installed onnxruntime has no GPU providers: {INSTALL}"
         return Rejection("not on this target", reason)
-    if precision not in ("fp32", "fp16"):
-        reason = f"{precision} is not done through onnxruntime on GPUs yet: tensorrt has bf16, int8"
-        return Rejection("not yet ours", reason)
     if precision != "fp32" and settings.get(_PROVIDER) == "tensorrt":
         reason = "onnxruntime does not tell what its engines compute in: the backend tensorrt does"
         return Rejection("not yet upstream", reason)
+    if precision in _NONE:
+        ours = "yet" in _NONE[precision]
+        return Rejection("not yet ours" if ours else "not yet upstream", _NONE[precision])
     if settings.get("onnxruntime.tf32") and not gpu.has("tf32"):
         reason = f"{gpu.name} (compute capability {gpu.capability}) has no tf32"
         return Rejection("not on this target", reason)
@@ -167,7 +178,6 @@ class Session:
         settings: The configuration's.
         threads: Of the nodes that stay on the cores.
         output: Which output is the prediction.
-        profiled: Where to write a profile of all requests; None for none.
 
     Raises:
         StageError: The provider is not there (which library is missing, in its own words), or the
@@ -180,11 +190,10 @@ class Session:
         settings: Settings,
         threads: int,
         output: int | str,
-        profiled: Path | None = None,
     ) -> None:
         self._make, self._settings, self._threads = make, settings, threads
         self._wanted = _NAMES[str(settings[_PROVIDER])]
-        self._session = self._opened(profiled)
+        self._session = self._opened(None)
         names = [place.name for place in self._session.get_outputs()]
         self._output = names[output] if isinstance(output, int) else output
         self._bound: Bound | None = None
@@ -207,10 +216,6 @@ class Session:
                     f"out of device memory: {_words(error)}; lower the batch"
                 ) from error
             raise
-
-    def trace(self) -> Path:
-        """The file with what was profiled; nothing is from here on."""
-        return Path(self._session.end_profiling())
 
     def facts(self) -> Mapping[str, Any]:
         """The last request run once more under the profiler: who ran which node, in what type."""

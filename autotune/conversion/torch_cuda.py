@@ -69,6 +69,15 @@ _TIMED = 20
 _TILE = (32, 64)
 """Rows and columns of a sparse weight come in multiples of these (torch.sparse, 16-bit types)."""
 
+_NONE = {
+    "int8": "PyTorch's static INT8 is made of kernels for x86 here: the backend tensorrt has int8",
+    "fp8": "torchao's products in fp8 are not used yet: the backend tensorrt has fp8",
+    "int8_dynamic": "torchao's products with ranges found at run time are not used on GPUs yet",
+    "int8_weights": "torchao's products with 8-bit weights are not used on GPUs yet",
+    "int4_weights": "torchao's products with 4-bit weights are not used on GPUs yet",
+}
+"""What is not done here on GPUs, and who has it or what would."""
+
 
 def reject(settings: Settings, gpu: Gpu) -> Rejection | None:
     """Why these settings cannot run on ``gpu``."""
@@ -76,9 +85,8 @@ def reject(settings: Settings, gpu: Gpu) -> Rejection | None:
     if not _with_cuda():
         reason = "the installed torch is built without CUDA: pip install torch, of a CUDA build"
         return Rejection("not on this target", reason)
-    if precision not in ("fp32", "fp16", "bf16"):
-        reason = f"{precision} is not done through PyTorch on GPUs yet: tensorrt has int8"
-        return Rejection("not yet ours", reason)
+    if precision in _NONE:
+        return Rejection("not yet ours", _NONE[precision])
     if settings.get("torch.freeze", False):
         return Rejection("never", "torch.freeze is for cores; on a GPU there is torch.compile")
     needed = [precision, *["tf32"] * bool(settings.get("torch.tf32"))]

@@ -1,5 +1,6 @@
 """ONNX Runtime's and PyTorch's ways to a GPU, as far as a machine without one can tell."""
 
+import re
 import sys
 
 import numpy as np
@@ -130,8 +131,30 @@ def test_both_builds_at_once_are_found_out(monkeypatch):
     assert reason(ort_backend, {**ORT, "precision": "fp16"}) is None
     inside = {**ORT, "precision": "fp16", "onnxruntime.provider": "tensorrt"}
     assert "the backend tensorrt" in reason(ort_backend, inside)
-    assert "tensorrt has" in reason(ort_backend, {**ORT, "precision": "int8"})
+    assert "compute in floating point" in reason(ort_backend, {**ORT, "precision": "int8"})
+    assert "compute in" in reason(ort_backend, {**inside, "precision": "int8"})
     assert "has no tf32" in reason(ort_backend, {**ORT, "onnxruntime.tf32": True}, TURING)
+
+
+@pytest.mark.parametrize(
+    ("precision", "words"),
+    [
+        ("bf16", "bf16"),
+        ("int8", "int8"),
+        ("fp8", "fp8"),
+        ("int8_dynamic", "at run time"),
+        ("int8_weights", "8.bit"),
+        ("int4_weights", "4.bit"),
+    ],
+)
+def test_what_either_runtime_has_not_is_refused_with_a_reason_of_its_own(
+    precision, words, monkeypatch
+):
+    monkeypatch.setattr(onnxruntime_cuda, "_installed", lambda name: name == "onnxruntime-gpu")
+    monkeypatch.setattr(torch_cuda, "version", lambda name: "2.13.0")
+    assert re.search(words, reason(ort_backend, {**ORT, "precision": precision}))
+    if precision != "bf16":
+        assert re.search(words, reason(torch_backend, {**TORCH, "precision": precision}))
 
 
 # ---- PyTorch -------------------------------------------------------------------------------------
@@ -149,7 +172,6 @@ def test_what_pytorch_cannot_on_a_gpu_is_refused(monkeypatch):
     assert "has no bf16" in reason(torch_backend, {**TORCH, "precision": "bf16"}, TURING)
     assert "has no tf32" in reason(torch_backend, {**TORCH, "torch.tf32": True}, TURING)
     assert "torch.compile" in reason(torch_backend, {**TORCH, "torch.freeze": True})
-    assert "int8" in reason(torch_backend, {**TORCH, "precision": "int8"})
     sparse = {**TORCH, "precision": "fp16", "torch.cast": "network", "torch.sparse": True}
     assert "prune.structure: 2:4" in reason(torch_backend, sparse)
     assert reason(torch_backend, {**sparse, "prune.structure": "2:4"}) is None
