@@ -101,7 +101,7 @@ def _only_models(given: dict[str, Any]) -> None:
 
 def _run(folder: Path, number: int | None, store: Path | None) -> list[tuple[Any, Profile]]:
     from autotune.api import Run
-    from autotune.report.profile import measured, sentences, title
+    from autotune.report.profile import measured, title, told
 
     run = Run(folder)
     found = run.profile(number, store, _waiting)
@@ -112,7 +112,7 @@ def _run(folder: Path, number: int | None, store: Path | None) -> list[tuple[Any
         trial, p50 = trials[n], measured(trials[n])
         who, knobs = title(data, trial), dict(trial.configuration)
         about = {"trial": n, "title": who, "configuration": knobs, "measured_p50_ms": p50}
-        parts.append(({**about, "told": sentences(profile, p50)}, profile))
+        parts.append(({**about, "told": told(data, trial, profile)}, profile))
     return parts
 
 

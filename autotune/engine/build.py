@@ -11,7 +11,7 @@ import numpy as np
 
 from autotune import plugins
 from autotune.contracts import StageContext, TechniqueContext
-from autotune.conversion import arrays, export
+from autotune.conversion import arrays, export, graphs, onnx_size
 from autotune.engine import onnxfile, progress
 from autotune.task import Blueprint, ModelSource
 from autotune.training import usercode
@@ -105,7 +105,9 @@ def reference(context: StageContext) -> Mapping[str, Any]:
 
     x = arrays.read(context.inputs[1], "test", limit=CHECKED)
     if (context.inputs[0] / export.FILE).exists():
-        outputs, facts = run_onnx(context.inputs[0], x), {}
+        outputs = run_onnx(context.inputs[0], x)
+        sample = {name: array[:1] for name, array in x.items()}
+        facts = dict(onnx_size.of(graphs.load(context.inputs[0]), sample))
     else:
         network, _, model = networks.load(context.inputs[0])
         outputs = networks.predict(network, x, model.output)

@@ -184,6 +184,7 @@ def _reference(network: Stage, subject: Subject) -> Stage:
         name="reference",
         function="autotune.engine.build:reference",
         kind="logits",
+        parameters={"revision": 2},  # it tells the weights that are read, and an ONNX graph's size
         inputs=(network, subject.data),
         libraries=(plugins.version(runtime),),
     )

@@ -11,6 +11,7 @@ from typing import Any
 from autotune.measure.reference import WAITED
 from autotune.profile import Operation, Profile
 from autotune.report.words import number
+from autotune.roofline import PEAKS, floor_ms
 from autotune.runfolder import RunData
 from autotune.runfolder.profiles import compared, failures, profiles
 from autotune.trial import Trial
@@ -134,6 +135,33 @@ def sentences(profile: Profile, measured_ms: float | None = None) -> tuple[str, 
     return tuple(told)
 
 
+def told(run: RunData, trial: Trial, profile: Profile) -> tuple[str, ...]:
+    """What the profile of a trial adds up to; on a GPU, against the least time it could take."""
+    floor = _floor_ms(run, trial)
+    if floor is None:
+        return sentences(profile, measured(trial))
+    kernels = math.fsum(row.ms for row in profile.rows if not row.operator.startswith("Mem"))
+    return (
+        *sentences(profile, measured(trial)),
+        f"Its kernels take {number(kernels)} ms, {number(kernels / floor)} times the roofline floor"
+        f" of {number(floor)} ms: what its operations take at the GPU's peak, or its weights from "
+        "memory.",
+    )
+
+
+def _floor_ms(run: RunData, trial: Trial) -> float | None:
+    """Of a request of a trial on a GPU whose peaks are known, where its work is."""
+    knobs, values = trial.configuration, trial.measurement.values if trial.measurement else {}
+    targets = run.environment.get("targets", {})
+    target = targets.get(str(knobs.get("target", next(iter(targets), ""))), {})
+    peak = PEAKS.get((target.get("gpu") or {}).get("name", ""))
+    if peak is None or not {"macs", "parameters_read"} <= set(values):
+        return None
+    precision = "tf32" if knobs.get(f"{knobs['backend']}.tf32") else str(knobs["precision"])
+    macs = values["macs"].value * float(knobs["batch"])
+    return floor_ms(peak, precision, macs, values["parameters_read"].value)
+
+
 def measured(trial: Trial) -> float | None:
     """The trial's p50, where that is of one request after the other, as a profile is."""
     found = trial.measurement
@@ -162,8 +190,8 @@ def family(operator: str) -> str:
 def _side(run: RunData, trial: Trial, profile: Profile) -> Side:
     knobs = trial.configuration
     runs = f"{knobs.get('backend')} {knobs.get('precision')}"
-    told = sentences(profile, measured(trial))
-    return Side(title(run, trial), runs, trial.number, profile, told)
+    words = told(run, trial, profile)
+    return Side(title(run, trial), runs, trial.number, profile, words)
 
 
 def _families(profile: Profile) -> Mapping[str, list[Operation]]:

@@ -139,7 +139,7 @@ _COLUMNS = frozenset(
         *(quantity.column for quantity in QUANTITIES.values()),
         *("latency_mean_ms", "memory_peak_bytes", "load_seconds"),
         *("device_memory_peak_bytes", "energy_mj_per_sample"),
-        *("parameters", "macs", "sparsity"),
+        *("parameters", "parameters_read", "macs", "sparsity"),
     ]
 )
 _BOUNDS = ("_low", "_high", "_drop")

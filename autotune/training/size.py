@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def of(network: nn.Module, x: Mapping[str, NDArray[np.generic]]) -> Mapping[str, float]:
     """``parameters``, ``macs`` of one sample, and ``sparsity``, the share of weights that are zero.
 
+    ``parameters_read`` are those that each request reads: of a table of embeddings that no other
+    layer shares a few rows are, which count for nothing.
     Multiply-accumulates are half of the floating-point operations that PyTorch's counter sees
     (convolutions, matrix products, attention, recurrent layers); a zero weight counts as any other.
     """
@@ -33,9 +35,18 @@ def of(network: nn.Module, x: Mapping[str, NDArray[np.generic]]) -> Mapping[str,
     zeros = sum(int((p == 0).sum()) for p in weights)
     return {
         "parameters": float(sum(p.numel() for p in network.parameters())),
+        "parameters_read": float(_read(network)),
         "macs": counter.get_total_flops() / 2,
         "sparsity": zeros / total if total else 0.0,
     }
+
+
+def _read(network: nn.Module) -> int:
+    from torch import nn
+
+    tables = (nn.Embedding, nn.EmbeddingBag)
+    layers = [m for m in network.modules() if not isinstance(m, tables)]
+    return sum(p.numel() for p in {p for m in layers for p in m.parameters(recurse=False)})
 
 
 def _recurrent(

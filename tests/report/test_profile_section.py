@@ -1,12 +1,17 @@
 """Where the time goes, in the report: what is compared, what is said, nothing read as markup."""
 
+import dataclasses
+
 import pytest
 
 from autotune.profile import Operation, Profile
 from autotune.report import render
-from autotune.report.profile import AROUND, chart, family, measured, sentences, sides
+from autotune.report.profile import AROUND, chart, family, measured, sentences, sides, told
+from autotune.report.words import number
+from autotune.roofline import PEAKS, floor_ms
 from autotune.runfolder import RunData, assemble
 from autotune.runfolder.profiles import compared
+from autotune.trial import Completed, Estimate
 from report.example import SPEC, events, example
 from report.test_html import EVIL, data, picked, prose
 
@@ -151,3 +156,28 @@ def test_the_p50_of_a_server_is_not_that_of_a_request() -> None:
 )
 def test_an_operator_is_of_the_same_kind_in_every_runtime(operator: str, word: str) -> None:
     assert family(operator) == word
+
+
+def test_a_profile_on_a_known_gpu_is_held_against_its_roofline() -> None:
+    run = picked(example())
+    trial = compared(run)[-1]
+    assert trial.measurement is not None
+    values = {"macs": Estimate(5e6), "parameters_read": Estimate(2e6)}
+    work = {**trial.measurement.values, **values}
+    measurement = dataclasses.replace(trial.measurement, values=work)
+    trial = dataclasses.replace(trial, outcome=Completed(measurement))
+    kernels = Profile(
+        (Operation("gemm", "", "", 0.5), Operation("Memcpy HtoD", "", "", 9.0)), 1.0, 50
+    )
+    on = {name: {**t, "gpu": {"name": "Tesla T4"}} for name, t in targets(run).items()}
+    words = told(dataclasses.replace(run, environment={"targets": on}), trial, kernels)
+    knobs = trial.configuration
+    floor = floor_ms(PEAKS["Tesla T4"], str(knobs["precision"]), 5e6 * int(knobs["batch"]), 2e6)
+    assert floor is not None
+    assert f"Its kernels take 0.500 ms, {number(0.5 / floor)} times the roofline floor" in words[-1]
+    assert told(run, trial, kernels) == words[:-1], "a core has no such floor"
+
+
+def targets(run: RunData) -> dict[str, dict[str, object]]:
+    """Those of the run's environment, or the one that it must have had."""
+    return dict(run.environment.get("targets", {"local": {}}))

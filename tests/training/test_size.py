@@ -69,4 +69,22 @@ def test_zeros_are_a_share_of_the_weights_without_biases():
         network.weight[0] = 0
         network.bias.zero_()
     found = size.of(network, {"x": np.ones((1, 4), np.float32)})
-    assert found == {"parameters": 10.0, "macs": 8.0, "sparsity": 0.5}
+    whole = {"parameters": 10.0, "parameters_read": 10.0}
+    assert found == {**whole, "macs": 8.0, "sparsity": 0.5}
+
+
+def test_a_table_of_embeddings_is_not_read_whole_unless_a_layer_shares_it():
+    class Words(nn.Module):
+        def __init__(self, shared):
+            super().__init__()
+            self.words, self.out = nn.Embedding(50, 4), nn.Linear(4, 50, bias=False)
+            if shared:
+                self.out.weight = self.words.weight
+
+        def forward(self, x):
+            return self.out(self.words(x))
+
+    x = {"x": np.ones((1, 3), np.int64)}
+    apart, shared = (size.of(Words(shared=s), x) for s in (False, True))
+    assert (apart["parameters"], apart["parameters_read"]) == (400, 200)
+    assert (shared["parameters"], shared["parameters_read"]) == (200, 200)
