@@ -1,11 +1,9 @@
 """Networks of the shapes of ResNet-50 and BERT-base on a GPU: every backend that can run there.
 
 Each point is measured in a fresh process, host to host, the copies included; with the device's own
-time beside it and, where the GPU's peaks are given, its ratio to the roofline floor: the larger of
-operations over ``--tflops`` and of bytes (weights, inputs, outputs, each once) over ``--gbps``.
-The baseline is PyTorch eager FP32. The digits space is searched unless ``--no-digits``.
-
-    python experiments/gpu/run.py --tflops 362 --gbps 864
+time beside it and, where the GPU's peaks are known (``autotune.roofline``), its ratio to the
+roofline floor. The baseline is PyTorch eager FP32. The digits space is searched unless
+``--no-digits``.
 
 ``--rehearse`` tries the script on the cores with small networks, and writes nothing.
 """
@@ -52,8 +50,6 @@ POINTS: tuple[Mapping[str, Any], ...] = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tflops", type=float, help="the GPU's peak at FP16, from its data sheet")
-    parser.add_argument("--gbps", type=float, help="its memory's peak")
     parser.add_argument("--no-digits", action="store_true", help="leave the digits space out")
     parser.add_argument("--rehearse", action="store_true", help="on the cores, nothing is written")
     parser.add_argument("--point", help=argparse.SUPPRESS)
@@ -69,7 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as store:
         shapes = SMALL if options.rehearse else SHAPES
         gpu = None if options.rehearse else asdict(found.gpus[0])
-        rows = [row for net in shapes for row in network(net, shapes[net], gpu, store, options)]
+        rows = [row for net in shapes for row in network(net, shapes[net], gpu, store)]
     if options.rehearse:
         print(json.dumps(rows, indent=1))
         return
@@ -81,11 +77,7 @@ def main() -> None:
 
 
 def network(
-    net: str,
-    shape: Sequence[int],
-    gpu: Mapping[str, Any] | None,
-    store: str,
-    options: argparse.Namespace,
+    net: str, shape: Sequence[int], gpu: Mapping[str, Any] | None, store: str
 ) -> list[dict[str, Any]]:
     """A row for each point and batch, the baseline first; times are against it."""
     rows = []
@@ -94,15 +86,15 @@ def network(
                   for s in POINTS]  # fmt: skip
         found = [_child(point) for point in points]
         eager = found[0].get("p50_ms")
-        rows += [_row(answer, eager, batch, options) for answer in found]
+        rows += [_row(answer, eager, batch, gpu) for answer in found]
     return rows
 
 
 def _row(
-    found: dict[str, Any], eager: float | None, batch: int, options: argparse.Namespace
+    found: dict[str, Any], eager: float | None, batch: int, gpu: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """The columns of the table, whatever the point could tell."""
-    floor = _floor_ms(found.get("macs", 0.0), found.get("bytes", 0.0), batch, options)
+    floor = _floor_ms(found, batch, gpu)
     device, p50 = found.get("device_ms"), found.get("p50_ms")
     return {
         **{k: found[k] for k in ("net", "batch", "backend", "asked")},
@@ -223,25 +215,22 @@ def _requests(shape: Sequence[int], batch: int) -> list[dict[str, Any]]:
 
 
 def _counted(model: Any, request: Mapping[str, Any]) -> dict[str, float]:
-    """Multiply-accumulates of a sample, and the bytes at FP16 that a request cannot do without.
-
-    Of a table of words only the rows of the request are read, which count for nothing.
-    """
-    from torch import nn
-
+    """Multiply-accumulates of a sample, and the weights that a request reads."""
     from autotune.training import network, size
 
-    made = network.given(model)
-    told = size.of(made, request)
-    tables = sum(m.weight.numel() for m in made.modules() if isinstance(m, nn.Embedding))
-    moved = 2.0 * (told["parameters"] - tables) + sum(a.nbytes for a in request.values())
-    return {"macs": float(told["macs"]), "bytes": moved}
+    told = size.of(network.given(model), request)
+    return {"macs": told["macs"], "read": told["parameters_read"]}
 
 
-def _floor_ms(macs: float, moved: float, batch: int, options: argparse.Namespace) -> float | None:
-    if not options.tflops or not options.gbps:
+def _floor_ms(found: Mapping[str, Any], batch: int, gpu: Mapping[str, Any] | None) -> float | None:
+    from autotune.roofline import PEAKS, floor_ms
+
+    peak = PEAKS.get(gpu["name"]) if gpu else None
+    if peak is None or "macs" not in found:
         return None
-    return max(2 * macs * batch / (options.tflops * 1e9), moved / (options.gbps * 1e6))
+    asked = found["asked"]
+    precision = "tf32" if asked.get("tf32") else asked.get("precision", "fp32")
+    return floor_ms(peak, precision, found["macs"] * batch, found["read"])
 
 
 def _child(point: Mapping[str, Any]) -> dict[str, Any]:

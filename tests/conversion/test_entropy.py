@@ -92,7 +92,7 @@ def test_zeros_do_not_decide(share):
     values=st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=50),
     symmetric=st.booleans(),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_range_is_never_wider_than_the_values(values, symmetric):
     array = np.array(values, np.float32)
     low, high = chosen(array, symmetric)

@@ -228,7 +228,7 @@ def unpacked(packed, scales, bits):
     zeros=st.floats(0, 1),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_packed_weights_are_near_and_zeros_stay_zero(bits, group, inputs, zeros, seed):
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(inputs, 3)).astype(np.float32)

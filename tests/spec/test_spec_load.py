@@ -237,7 +237,7 @@ def test_loading_imports_no_heavy_library(write):
     assert done.stdout.strip() == "[]"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 10_000), cut=st.integers(0, 30), put=st.sampled_from(" :{}[],-x0\n'\"&*!"))
 def test_a_mangled_file_is_a_spec_or_a_spec_error(at, cut, put, base, folder):
     at %= len(base)

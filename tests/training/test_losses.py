@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as nnf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -36,7 +36,6 @@ def entropy():
     return total / 2
 
 
-@settings(deadline=None)
 @given(st.floats(0.5, 20), st.floats(0, 1))
 def test_it_is_the_weighted_sum_of_the_paper(temperature, alpha):
     found = distillation(temperature, alpha)(STUDENT, LABELS, TEACHER).item()
