@@ -38,6 +38,7 @@ class Effort:
         min_s, max_s: Bounds of its measuring time, in seconds.
         tail_below_ms: A model whose median is not above it is measured on, up to ``tail_max_s``,
             until the p99 has an upper bound: an SLO limits it.
+        tail_precision: Relative half-width of the p99's interval that it then takes too; None: any.
         timeout_s: When a stage of any kind is killed.
     """
 
@@ -46,6 +47,7 @@ class Effort:
     max_s: float = 1.2
     tail_below_ms: float | None = None
     tail_max_s: float = 10.0
+    tail_precision: float | None = None
     timeout_s: float = 600.0
 
 

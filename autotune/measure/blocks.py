@@ -23,6 +23,9 @@ Samples = NDArray[np.int64]
 LEAST_OVERHEADS = 20
 """A latency below so many readings of the clock is timed in groups of calls."""
 
+LEAST_CALM = 0.25
+"""Where a smaller share of the blocks was undisturbed, what else ran may only have been missed."""
+
 
 @dataclass(frozen=True, eq=False)
 class Block:
@@ -64,7 +67,7 @@ def watched(
     waited, begin = watch.waited(), time.perf_counter_ns()
     samples = take(call, start, size, group, deadline)
     end, after_waited = time.perf_counter_ns(), watch.waited()
-    after = watch.look()
+    after = watch.burst()
     share = None
     if waited is not None and after_waited is not None:
         share = max(0.0, (after_waited - waited) / max(1, end - begin))
@@ -104,11 +107,13 @@ def clean(blocks: Sequence[Block]) -> Samples:
 def usable(blocks: Sequence[Block], enough: int) -> tuple[Samples, bool]:
     """The samples that count, and whether they are noisy.
 
-    The undisturbed ones count, where there are ``enough`` of them or they are half of all.
+    The undisturbed ones count, where there are ``enough`` of them, or they are half of all; and
+    where their blocks are not so few that they may be called undisturbed by chance.
     """
     calm = clean(blocks)
     everything = np.concatenate([block.samples for block in blocks])
-    if len(calm) >= min(enough, math.ceil(len(everything) / 2)):
+    by_chance = sum(not block.disturbed for block in blocks) < LEAST_CALM * len(blocks)
+    if len(calm) >= min(enough, math.ceil(len(everything) / 2)) and not by_chance:
         return calm, False
     return everything, True
 

@@ -33,11 +33,13 @@ RACING_CALLS = 30
 """A race is not decided on fewer samples."""
 CLEARLY = 1.1
 """A race is lost before the warm-up has ended where the p50 is surely above so many limits."""
-BLOCK_S = 0.25
-"""No block of samples lasts much longer, so that little is lost where it was disturbed."""
+BLOCK_S = 0.05
+"""No block of samples lasts much longer, so that what comes and goes is seen beside one of them."""
 _WINDOW_S = 0.05
 _GLANCE_S = 0.04
 _MOST = 100_000
+_MORE = 1.1
+"""The samples are looked at when there are so many times as many: looking takes a while."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class LoopSettings:
         tail_below_ms: A median not above it is measured on until the p99 has an upper bound, for
             ``tail_max_s`` at most; None: the p99 is what it is.
         tail_max_s: See there.
+        tail_precision: The p99's interval, its half over its value, at which it is told; None: any.
     """
 
     warmup_calls: int = 10
@@ -67,6 +70,7 @@ class LoopSettings:
     give_up_above_ms: float | None = None
     tail_below_ms: float | None = None
     tail_max_s: float = 10.0
+    tail_precision: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +192,7 @@ def _race(call: Call, settings: LoopSettings, watch: Watch | None) -> tuple[tupl
     warm = take(call, 1, _MOST, 1, begin + round(_GLANCE_S * 1e9))
     if float(np.median(warm)) * RACING_CALLS > settings.max_s * 1e9:
         return (), len(warm)
-    before = watch.look() if watch else 0.0
+    before = watch.burst() if watch else 0.0
     forever = begin + round(1e9 * (settings.warmup_max_s + settings.max_s))
     block, _ = watched(call, 1 + len(warm), RACING_CALLS, 1, forever, watch, before)
     done = len(warm) + len(block.samples)
@@ -216,7 +220,8 @@ def _measure(
     begin = time.perf_counter_ns()
     lost_ns = 0
     blocks: list[Block] = []
-    before = watch.look() if watch else 0.0
+    due = 0.0
+    before = watch.burst() if watch else 0.0
     while True:
         opened = time.perf_counter_ns()
         size = _size(blocks, typical * group, settings)
@@ -232,12 +237,13 @@ def _measure(
         lost_ns += now - opened if again else 0
         spent_ns = now - begin - lost_ns
         cut = len(block.samples) < size and not again
-        if (
-            cut
-            or spent_ns + typical * group > limit_ns
-            or _done(blocks, spent_ns, tailed, settings)
-        ):
+        if cut or spent_ns + typical * group > limit_ns:
             return tuple(blocks)
+        calm = sum(len(block.samples) for block in blocks if not block.disturbed)
+        if calm >= due:
+            due = _MORE * calm
+            if _done(blocks, spent_ns, tailed, settings):
+                return tuple(blocks)
 
 
 def _done(blocks: Sequence[Block], spent_ns: int, tailed: bool, settings: LoopSettings) -> bool:
@@ -247,8 +253,16 @@ def _done(blocks: Sequence[Block], spent_ns: int, tailed: bool, settings: LoopSe
         return False
     precise, gave_up = _decided(calm, settings)
     enough = len(calm) >= settings.min_calls and spent_ns >= settings.min_s * 1e9
-    told = not tailed or statistics.quantile(calm / 1e6, 0.99).high is not None
+    told = not tailed or _told(calm, settings.tail_precision)
     return gave_up or (told and ((precise and enough) or spent_ns >= settings.max_s * 1e9))
+
+
+def _told(samples: Samples, precision: float | None) -> bool:
+    """Whether the p99 has an upper bound, and an interval as narrow as is asked for."""
+    p99 = statistics.quantile(samples / 1e6, 0.99)
+    if p99.low is None or p99.high is None:
+        return False
+    return precision is None or (p99.high - p99.low) / 2 <= precision * p99.value
 
 
 def _size(blocks: Sequence[Block], typical_ns: float, settings: LoopSettings) -> int:

@@ -50,8 +50,8 @@ class Disturbance:
 
     @property
     def reference_ms(self) -> float:
-        """The reference's time around the block: the worse of the two."""
-        return max(self.before_ms, self.after_ms)
+        """The reference's time around the block."""
+        return (self.before_ms + self.after_ms) / 2
 
     @property
     def reference(self) -> float:
@@ -94,9 +94,12 @@ def work() -> int:
 
 
 def burst() -> float:
-    """The work's time in ms: the median of a few; two before them find the caches cold."""
+    """The work's time in ms: the mean of a few; two before them find the caches cold.
+
+    The mean, because who shares a core's units comes and goes within milliseconds.
+    """
     times = [_timed() for _ in range(2 + _REPEATS)]
-    return float(np.median(times[2:]))
+    return float(np.mean(times[2:]))
 
 
 def probe(seconds: float = _PROBE_S) -> float:
@@ -133,7 +136,10 @@ class Watch:
     waited: Callable[[], int | None] = waited_ns
 
     def look(self) -> float:
-        """The reference's time now in ms; a burst that is too slow is taken a second time."""
+        """The reference's time now in ms; a burst that is too slow is taken a second time.
+
+        For what is long, and dear to be taken again.
+        """
         first = self.burst()
         if first <= self.undisturbed_ms * (1 + DEVIATION):
             return first

@@ -38,7 +38,7 @@ MOST_S = 20.0
 ROUNDS = 3
 LEAST_ROUNDS = 2
 """As many members are measured again as fit in so many rounds."""
-_EFFORT = {"precision": 0.005, "min_s": 0.2, "max_s": 0.4, "tail_max_s": 2.0}
+_EFFORT = {"precision": 0.005, "min_s": 0.2, "max_s": 0.4, "tail_max_s": 2.0, "tail_precision": 0.1}
 _LONGEST_S = 4.0
 _USUAL_S = 1.5
 _POLL_S = 0.2

@@ -29,6 +29,7 @@ SPACE = Path(__file__).parents[2] / "search_spaces" / "digits" / "space.yaml"
 Settings = Mapping[str, Any]
 T = TypeVar("T")
 _ANY_MS = 1e6
+TAIL_PRECISION = 0.05
 
 STRUCTURES: tuple[Settings, ...] = (
     {},
@@ -45,11 +46,13 @@ RUNTIMES: tuple[Settings, ...] = (
 )
 CONFIGURATIONS = tuple({**runtime, **shape} for shape in STRUCTURES for runtime in RUNTIMES)
 """Twenty, of very different speed."""
+_STRIDE = 7
+"""Shares no factor with twenty."""
 
 
 def some(count: int) -> tuple[Settings, ...]:
-    """So many of them, from all over the list."""
-    return tuple(CONFIGURATIONS[i * len(CONFIGURATIONS) // count] for i in range(count))
+    """So many of them, of every runtime and shape as far as they go."""
+    return tuple(CONFIGURATIONS[i * _STRIDE % len(CONFIGURATIONS)] for i in range(count))
 
 
 @contextmanager
@@ -82,12 +85,13 @@ def prepare(bench: Bench, settings: Settings) -> dict[str, Any]:
 def measure(bench: Bench, settings: Settings, tail_s: float | None = None) -> dict[str, Any]:
     """One measurement as a run takes it, fresh process and all: its columns' values and facts.
 
-    With ``tail_s`` as a run that limits the p99 takes it: so long at most, until that has a bound.
+    With ``tail_s`` as a finalist is: so long at most, until the p99's interval is narrow.
     """
     plan = bench.plan(settings)
     stage = plan.proxy or plan.latency
     if tail_s is not None:
-        effort = {**stage.parameters["effort"], "tail_below_ms": _ANY_MS, "tail_max_s": tail_s}
+        finalist = {"tail_max_s": tail_s, "tail_precision": TAIL_PRECISION}
+        effort = {**stage.parameters["effort"], "tail_below_ms": _ANY_MS, **finalist}
         stage = dataclasses.replace(stage, parameters={**stage.parameters, "effort": effort})
     inputs = tuple(bench.store.open(bench.run(before).key) for before in stage.inputs)
     with tempfile.TemporaryDirectory() as folder:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from autotune.measure import latency_columns, statistics
-from autotune.measure.blocks import clock_overhead_ns
+from autotune.measure.blocks import Block, clock_overhead_ns, usable
 from autotune.measure.loop import LoopSettings, time_calls
-from autotune.measure.reference import Watch, waited_ns
+from autotune.measure.reference import Disturbance, Watch, waited_ns
 
 
 def busy(seconds: float) -> None:
@@ -232,8 +232,7 @@ def test_blocks_in_which_threads_waited_are_taken_again(clock):
 
 @pytest.mark.parametrize(("ms", "disturbed"), [(1.04, False), (1.06, True), (0.5, False)])
 def test_a_slower_reference_marks_the_block(clock, ms, disturbed):
-    bursts = iter([1.0, *[ms] * 1000])
-    watch = dataclasses.replace(QUIET, burst=lambda: next(bursts))
+    watch = dataclasses.replace(QUIET, burst=lambda: ms)
     timing = time_calls(lambda _: clock.busy(0.001), settings=BRIEF, watch=watch)
     assert all(block.disturbed is disturbed for block in timing.blocks)
     assert timing.noisy is disturbed
@@ -312,3 +311,18 @@ def test_a_busy_neighbour_on_the_same_core_is_seen():
     assert facts["disturbed_blocks"] >= 0.75 * facts["blocks"]
     assert timing.noisy
     assert facts["run_queue_share"] > 0.2
+
+
+def test_a_few_calm_blocks_among_many_disturbed_ones_are_not_believed():
+    """They may be calm by chance, or what disturbs may not show in what is looked at."""
+
+    def block(latency_ns, waited):
+        return Block(np.full(60, latency_ns), Disturbance(1.0, 1.0, 1.0, waited))
+
+    disturbed = [block(3_000_000, 0.5)] * 9
+    samples, noisy = usable([block(1_000_000, 0.0), *disturbed], enough=50)
+    assert noisy
+    assert len(samples) == 600
+    samples, noisy = usable([block(1_000_000, 0.0)] * 3 + disturbed, enough=50)
+    assert not noisy
+    assert set(samples) == {1_000_000}

@@ -23,8 +23,8 @@ def test_a_probe_lasts_about_as_long_as_it_is_told():
     assert found > 0.05
 
 
-def test_the_worse_side_of_a_block_counts():
-    assert Disturbance(1.0, 1.2, 1.0, 0.0).reference == 1.2
+def test_both_sides_of_a_block_count():
+    assert Disturbance(1.0, 1.2, 1.0, 0.0).reference == pytest.approx(1.1)
     assert Disturbance(1.2, 1.0, 1.0, 0.0).counts
     assert Disturbance(1.0, 1.0, 1.0, 0.1).counts
     assert not Disturbance(1.04, 1.04, 1.0, 0.02).counts
