@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from autotune.engine import gpu_usage
+from autotune.engine import usage
 from autotune.hardware import gpus
 from autotune.target import Gpu
 
@@ -66,20 +66,20 @@ def test_the_gpu_that_was_told_of_is_found_by_its_name_and_then_its_number():
 
 
 def test_without_a_gpu_nothing_is_told_of_one():
-    assert gpu_usage.begin({"precision": "fp32"}) is None
-    assert gpu_usage.columns(None, lambda batch: None, []) == {}
+    assert usage.begin({"precision": "fp32"}) is None
+    assert usage.columns(None, lambda batch: None, []) == {}
 
 
 @pytest.mark.gpu
 def test_memory_that_is_taken_and_energy_that_is_spent_are_seen():
     torch = pytest.importorskip("torch")
-    before = gpu_usage.begin({"gpu.index": 0})
+    before = usage.begin({"gpu.index": 0})
     held = torch.ones(64, 2**20, device="cuda")
 
     def run(batch):
         return (held * float(batch["x"][0])).sum().cpu().numpy()
 
-    columns = gpu_usage.columns(before, run, [{"x": np.ones(4, dtype=np.float32)}])
+    columns = usage.columns(before, run, [{"x": np.ones(4, dtype=np.float32)}])
     assert columns["device_memory_peak_bytes"]["value"] >= held.nbytes
     if "energy_mj_per_sample" in columns:
         assert columns["energy_mj_per_sample"]["value"] > 0

@@ -61,7 +61,7 @@ def _measure(request: Mapping[str, Any]) -> dict[str, Any]:
     """Load the model, see it under its scenario, look whether it stays as it is; the answer."""
     import numpy as np
 
-    from autotune.engine import gpu_usage
+    from autotune.engine import usage
     from autotune.measure import blocks, memory, reference
     from autotune.measure.clock import fine_enough
 
@@ -69,7 +69,7 @@ def _measure(request: Mapping[str, Any]) -> dict[str, Any]:
     kept = Path(request["reference"])
     watch = reference.watch(kept)
     scenario, inputs = _scenario(request), _inputs(request)
-    before, gpu = _baseline(request), gpu_usage.begin(request["settings"])
+    before, gpu = _baseline(request), usage.begin(request["settings"])
     start = time.perf_counter()
     with _opened(request, scenario, inputs) as (run, firsts):
         load_s = time.perf_counter() - start
@@ -78,7 +78,7 @@ def _measure(request: Mapping[str, Any]) -> dict[str, Any]:
         seen = _see(run, inputs, request, scenario, watch)
         peak = max(0, memory.peak_rss_bytes() - before)
         steady, warnings = _steady(run, inputs, firsts, answers, seen)
-        device = gpu_usage.columns(gpu, run, inputs)
+        device = usage.columns(gpu, run, inputs, request["cores"])
     np.save(request["samples"], seen.samples_ns)
     reference.remember(kept, seen.bursts_ms)
     return {

@@ -17,6 +17,7 @@ from autotune.trial import Estimate
 
 Columns = dict[str, Estimate]
 RATE = "server_rate_per_s"
+ENERGY = "energy_mj_per_sample"
 
 
 def decided(result: Result) -> bool:
@@ -29,16 +30,22 @@ def joined(
     rounds: Sequence[Result], kind: Kind, batch: int, store: Store
 ) -> tuple[Columns, dict[str, Any]]:
     """What the rounds measured together, and the facts of it."""
-    beside = _beside([result.facts for result in rounds])
+    beside, energy = _beside([result.facts for result in rounds]), _energy(rounds)
     if kind == "server":
         ordered = sorted(rounds, key=lambda result: columns(result)[RATE].value)
         middle = ordered[(len(ordered) - 1) // 2]
-        return _served(middle, ordered), {**beside, "server": middle.facts["server"]}
+        return {**_served(middle, ordered), **energy}, {**beside, "server": middle.facts["server"]}
     streams = np.concatenate([_samples(result, store) for result in rounds])
     found = statistics.latency_columns(streams, batch)
     if kind == "offline":
-        return {"throughput_per_s": found["throughput_per_s"]}, beside
-    return found, beside
+        found = {"throughput_per_s": found["throughput_per_s"]}
+    return {**found, **energy}, beside
+
+
+def _energy(rounds: Sequence[Result]) -> Columns:
+    """The median of those rounds in which it could be told."""
+    told = [columns(result)[ENERGY].value for result in rounds if ENERGY in columns(result)]
+    return {ENERGY: Estimate(float(np.median(told)))} if told else {}
 
 
 def _served(middle: Result, rounds: Sequence[Result]) -> Columns:

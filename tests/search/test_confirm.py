@@ -28,6 +28,7 @@ CALM = {
     "reference_ms": 0.2,
     "reference_ratio": 1.0,
     "run_queue_share": 0.01,
+    "columns": {},
 }
 NOISY = {**CALM, "noisy": True, "run_queue_share": 0.5}
 
@@ -119,6 +120,17 @@ def test_what_the_rounds_told_replaces_what_the_search_saw_and_both_are_kept(ben
     assert after.facts["blocks"] == 24
     assert after.samples == "key"
     json.dumps(dict(after.facts), allow_nan=False)
+
+
+def test_energy_is_told_by_the_rounds_in_which_it_could_be(bench):
+    """Beside a training a processor's energy is nobody's; when the front is confirmed none runs."""
+    store, before = bench.graph.store, trial(3, 0.9, 1.0)
+    told = {**CALM, "columns": {"energy_mj_per_sample": {"value": 4.0}}}
+    results = [*rounds(store, 1.2), *rounds(store, 1.3, facts=told)]
+    after = confirm._confirmed(before, before.measurement, results, bench).measurement
+    assert after["energy_mj_per_sample"] == 4.0
+    silent = confirm._confirmed(before, before.measurement, results[:1], bench).measurement
+    assert "energy_mj_per_sample" not in silent.values
 
 
 def test_a_p99_that_the_rounds_cannot_bound_stays_as_it_was(bench):
