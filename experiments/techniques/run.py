@@ -40,7 +40,7 @@ FINETUNED: Mapping[str, Settings] = {
     "text": {
         "prune.criterion": "taylor",
         "prune.allocation": "global",
-        "finetune.epochs": 20,
+        "finetune.epochs": 10,
         "finetune.lr": 3e-3,
     },
 }
