@@ -35,6 +35,8 @@ CLEARLY = 1.1
 """A race is lost before the warm-up has ended where the p50 is surely above so many limits."""
 BLOCK_S = 0.05
 """No block of samples lasts much longer, so that what comes and goes is seen beside one of them."""
+_FEWEST = 5
+"""A block has so many samples where a call before it is not timed, which is then a sixth of it."""
 _WINDOW_S = 0.05
 _GLANCE_S = 0.04
 _MOST = 100_000
@@ -269,7 +271,9 @@ def _size(blocks: Sequence[Block], typical_ns: float, settings: LoopSettings) ->
     """Samples of the next block: half as many as there are, so that looking costs little."""
     there = sum(len(block.samples) for block in blocks if not block.disturbed)
     least = max(1, min(RACING_CALLS, settings.min_calls))
-    return max(1, min(max(least, there // 2), math.ceil(BLOCK_S * 1e9 / typical_ns)))
+    most = math.ceil(BLOCK_S * 1e9 / typical_ns)
+    few = _FEWEST if typical_ns < _WINDOW_S * 1e9 else 1
+    return min(max(least, there // 2), max(few, most))
 
 
 def _decided(samples: Samples, settings: LoopSettings) -> tuple[bool, bool]:
