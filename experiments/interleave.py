@@ -60,8 +60,9 @@ def _main(request: dict[str, Any]) -> dict[str, list[float]]:
 
     from autotune import plugins
     from autotune.conversion import arrays
-    from autotune.measure import interleave
+    from autotune.measure import hold_heap, interleave
 
+    hold_heap()
     x = arrays.read(Path(request["data"]), "test")
     entries = request["entries"]
     with ExitStack() as stack:

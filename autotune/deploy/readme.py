@@ -30,7 +30,8 @@ network = networks.load(pathlib.Path("."))[0]
 with torch.inference_mode(){autocast}:
     prediction = networks.select(network(torch.from_numpy(x)), {output!r})"""
 _MEASURED = """\
-import json, pathlib, autotune.plugins
+import json, pathlib, autotune.plugins, autotune.measure
+autotune.measure.hold_heap()  # freed memory stays with the process
 c = json.loads(pathlib.Path("configuration.json").read_text())["configuration"]
 backend = autotune.plugins.load("backends", c["backend"]){gpu}
 with backend.open(pathlib.Path("."), c, c["batch"], c["threads"]) as session:

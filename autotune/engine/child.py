@@ -38,7 +38,9 @@ def main(path: str) -> None:
     die_with(request["parent"])
     os.sched_setaffinity(0, request["cores"])
     from autotune.errors import AutotuneError
+    from autotune.measure.memory import hold_heap
 
+    hold_heap()
     try:
         answer = _measure(request)
     except (AutotuneError, ValueError, RuntimeError, MemoryError) as error:

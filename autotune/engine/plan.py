@@ -155,6 +155,7 @@ def _latency(
             "effort": {k: v for k, v in asdict(effort).items() if k != "timeout_s"},
             "machine": hardware(target),
             "lane_cores": target.lane_cores,
+            "heap": "held",
             **asked,
         },
         inputs=(artifact, subject.data),

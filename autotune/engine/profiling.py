@@ -60,6 +60,7 @@ def stage(work: Work, target: Target) -> Stage:
             **asdict(work),
             "machine": hardware(target),
             "lane_cores": target.lane_cores,
+            "heap": "held",
         },
         libraries=tuple(plugins.version(library) for library in libraries),
         lane=target.name,

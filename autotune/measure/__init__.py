@@ -10,7 +10,7 @@ from autotune.measure.check import tolerance, verify
 from autotune.measure.compare import Comparison, Interleaved, compare, interleave
 from autotune.measure.cost import cost_estimate, cost_usd_per_million
 from autotune.measure.loop import LoopSettings, Timing, time_calls
-from autotune.measure.memory import peak_rss_bytes, reset_peak, rss_bytes
+from autotune.measure.memory import hold_heap, peak_rss_bytes, reset_peak, rss_bytes
 from autotune.measure.reference import Watch, watch
 from autotune.measure.statistics import block_bootstrap, latency_columns, quantile, upper_bound
 
@@ -25,6 +25,7 @@ __all__ = [
     "compare",
     "cost_estimate",
     "cost_usd_per_million",
+    "hold_heap",
     "interleave",
     "latency",
     "latency_columns",

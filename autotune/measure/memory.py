@@ -1,7 +1,8 @@
-"""Resident memory of this process, now and at its peak (measurement.md, section 6)."""
+"""Memory of this process: its heap, resident now and at its peak (measurement.md, section 6)."""
 
 from __future__ import annotations
 
+import ctypes
 import re
 import resource
 from pathlib import Path
@@ -10,6 +11,25 @@ import psutil
 
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
+_HELD = {-1: 1 << 28, -2: 1 << 26, -3: 1 << 25}
+"""mallopt(3): M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD (the most there is), in bytes."""
+
+
+def hold_heap() -> bool:
+    """Let the C library keep what is freed, rather than give it back and fetch it page by page.
+
+    Otherwise it hangs on how the heap of a process happens to lie whether a runtime that allocates
+    for every request, as PyTorch does, waits for the kernel each time: the same network then takes
+    up to twice as long in one process as in the next. Servers have allocators that keep it, too.
+
+    Returns:
+        Whether the C library can be told so (glibc can).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    told = [mallopt(what, size) for what, size in _HELD.items()]
+    return told == [1] * len(_HELD)
 
 
 def rss_bytes() -> int:

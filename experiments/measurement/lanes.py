@@ -23,6 +23,7 @@ from stages import Bench
 from autotune import hardware
 from autotune.contracts import StageContext
 from autotune.engine import lane
+from autotune.measure import hold_heap
 from autotune.target import Target
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "digits" / "space.yaml"
@@ -103,9 +104,15 @@ def fresh(target: Target, work: Callable[..., T], *arguments: Any) -> T:
     """What ``work`` gives in a process of its own on a lane that nobody else measures on."""
     with (
         hardware.lane(target) as cores,
-        ProcessPoolExecutor(1, get_context("spawn"), hardware.pin, (cores,)) as pool,
+        ProcessPoolExecutor(1, get_context("spawn"), _settle, (cores,)) as pool,
     ):
         return pool.submit(work, *arguments).result()
+
+
+def _settle(cores: tuple[int, ...]) -> None:
+    """As a measuring process begins."""
+    hardware.pin(cores)
+    hold_heap()
 
 
 @contextmanager
