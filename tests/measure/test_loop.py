@@ -230,7 +230,7 @@ def test_blocks_in_which_threads_waited_are_taken_again(clock):
     assert len(timing.samples_ns) == kept < sum(len(b.samples) for b in timing.blocks)
 
 
-@pytest.mark.parametrize(("ms", "disturbed"), [(1.04, False), (1.06, True), (0.5, False)])
+@pytest.mark.parametrize(("ms", "disturbed"), [(1.07, False), (1.09, True), (0.5, False)])
 def test_a_slower_reference_marks_the_block(clock, ms, disturbed):
     watch = dataclasses.replace(QUIET, burst=lambda: ms)
     timing = time_calls(lambda _: clock.busy(0.001), settings=BRIEF, watch=watch)

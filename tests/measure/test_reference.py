@@ -27,7 +27,7 @@ def test_both_sides_of_a_block_count():
     assert Disturbance(1.0, 1.2, 1.0, 0.0).reference == pytest.approx(1.1)
     assert Disturbance(1.2, 1.0, 1.0, 0.0).counts
     assert Disturbance(1.0, 1.0, 1.0, 0.1).counts
-    assert not Disturbance(1.04, 1.04, 1.0, 0.02).counts
+    assert not Disturbance(1.07, 1.07, 1.0, 0.02).counts
     assert not Disturbance(1.0, 1.0, 1.0, None).counts
 
 
