@@ -111,6 +111,7 @@ def show_pick(pick: Pick, trial: Trial, space: Mapping[str, Any]) -> None:
 
 _WHOLE = 1000.0
 """From here on a rate needs no decimals."""
+_COUNTS = ("parameters", "parameters_read", "macs")
 
 
 def _number(column: str, value: float) -> str:
@@ -120,7 +121,7 @@ def _number(column: str, value: float) -> str:
         return f"{value:.4g} ms"
     if column.endswith("_drop"):
         return f"{100 * value + 0.0:+.1f} points".replace("-0.0", "0.0").replace("+0.0", "0.0")
-    if column in ("parameters", "macs") or (column.endswith("_per_s") and value >= _WHOLE):
+    if column in _COUNTS or (column.endswith("_per_s") and value >= _WHOLE):
         return f"{value:,.0f}"
     if column == "sparsity":
         return f"{value:.1%} of the weights are zero"
