@@ -20,7 +20,7 @@ def hold_heap() -> bool:
 
     Otherwise it hangs on how the heap of a process happens to lie whether a runtime that allocates
     for every request, as PyTorch does, waits for the kernel each time: the same network then takes
-    up to twice as long in one process as in the next. Servers have allocators that keep it, too.
+    half as long again in one process as in the next. Servers have allocators that keep it, too.
 
     Returns:
         Whether the C library can be told so (glibc can).

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 DEVIATION = 0.08
-"""The work may take so much longer than undisturbed, as a share: a host's own interrupts, which are
-always there, move the mean of so few by 3 % to 5 %."""
+"""The work may take so much longer than undisturbed, as a share; a mean of so few moves by some
+percent with the host's interrupts, which are always there."""
 WAITED = 0.03
 """Threads may have waited for a core for such a share of the time."""
 KEPT_S = 3600.0
