@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Run = Callable[[Arrays], Floats]
 
 _PR_SET_PDEATHSIG = 1
+_FIRST = -20
 INPUTS = 64
 """Distinct batches that are rotated; measurement.md asks for at least 16."""
 
@@ -36,7 +37,7 @@ def main(path: str) -> None:
     """Measure what the request says; the answer holds columns and facts, or the error's words."""
     request = json.loads(Path(path).read_text())
     die_with(request["parent"])
-    os.sched_setaffinity(0, request["cores"])
+    take(request["cores"])
     from autotune.errors import AutotuneError
     from autotune.measure.memory import hold_heap
 
@@ -47,6 +48,20 @@ def main(path: str) -> None:
         words = " ".join(str(error).split())[:500]
         answer = {"error": f"{type(error).__name__}: {words}"}
     Path(request["answer"]).write_text(json.dumps(answer))
+
+
+def take(cores: Sequence[int]) -> None:
+    """Keep this process, which has one thread yet, to the lane's cores, and ahead of what is there.
+
+    A kernel has work of its own and puts it where it likes; a daemon that runs for 2 ms twice a
+    second costs the p99 of a model of 1 ms more than anything a search could win. Where nobody else
+    is to wait for the lane, and this user may, the process has the highest of the normal priorities
+    (setpriority(2)): what comes then waits, or goes to another core.
+    """
+    os.sched_setaffinity(0, cores)
+    if len(cores) < (os.cpu_count() or 1):
+        with suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, _FIRST)
 
 
 def die_with(parent: int) -> None:
@@ -98,6 +113,7 @@ def _measure(request: Mapping[str, Any]) -> dict[str, Any]:
         "scenario": scenario["kind"],
         "warnings": [*seen.warnings, *warnings],
         "cores": list(request["cores"]),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
     }
 
 

@@ -7,7 +7,6 @@ the request's file).
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotune.engine.child import INPUTS, die_with
+from autotune.engine.child import INPUTS, die_with, take
 
 if TYPE_CHECKING:
     from autotune.contracts import Arrays
@@ -31,7 +30,7 @@ def main(path: str) -> None:
     """Profile what the request says; the answer is the profile, or the error's words."""
     request = json.loads(Path(path).read_text())
     die_with(request["parent"])
-    os.sched_setaffinity(0, request["cores"])
+    take(request["cores"])
     from autotune.errors import AutotuneError
     from autotune.measure.memory import hold_heap
 

@@ -9,13 +9,15 @@ from typing import Literal
 
 from autotune.measure.batcher import Batcher
 from autotune.measure.probe import Probe
+from autotune.measure.tail import Tail, evidence, tail, within_reach
 
-FIRST_PROBES = 3
-"""So many find the rate where the forecast is good, so each may take such a part of the time."""
+PROBES = 5
+"""So many that tell something share the time."""
 _UNCROWDED = 0.25
 """Up to this load most requests find the server free: at lower rates no median is much lower."""
 _NEAR = 1.05
-"""The first step away from the forecast; the next are its square, its fourth power, ..."""
+"""The first step away from a forecast that is hopeless; the next is its square, ..."""
+_MOST = 2.0
 _COARSE = 1.1
 """Closer than this no rate is looked for between one that is too slow and one that is too fast."""
 
@@ -28,7 +30,7 @@ class Ladder:
     limit_ms: float
     tolerance: float
     service_s: float
-    guess: float | None
+    forecast: Tail | None
 
     @property
     def company_needed(self) -> bool:
@@ -37,48 +39,54 @@ class Ladder:
         waits = self.batcher.max_batch > 1
         return waits and service_ms <= self.limit_ms < service_ms + self.batcher.max_queue_delay_ms
 
-    @property
-    def start(self) -> float:
-        return self.guess or 1 / self.service_s
 
-    @property
-    def step(self) -> float:
-        return 2.0 if self.guess is None else _NEAR
+def next_rate(
+    probes: Sequence[Probe], ladder: Ladder, left_s: float
+) -> float | Literal["found", "no rate"]:
+    """The rate to try next, or how the search ended.
 
-
-def next_rate(probes: Sequence[Probe], ladder: Ladder) -> float | Literal["found", "no rate"]:
-    """The rate to try next, or how the search ended."""
+    Once something is known of the tail it is the highest rate that the time left could still show
+    to hold. Before that, rates are doubled or halved (from a forecast: in steps that grow).
+    """
+    model = tail(probes, ladder.forecast)
+    able = [probe.rate_per_s for probe in probes if not probe.hopeless]
+    if model is not None and (able or not probes):
+        rate = within_reach(model, probes, left_s)
+        held = evidence(probes)
+        if held is not None and rate <= held.rate_per_s * (1 + ladder.tolerance):
+            return "found"
+        return _between(rate, probes)
     if not probes:
-        return ladder.start
-    low, high = gap(probes)
-    factor = min(2.0, ladder.step ** min(1 << (len(probes) - 1), 16))
-    if low is not None and high is not None:
-        return "found" if high <= low * (1 + ladder.tolerance) else math.sqrt(low * high)
-    if low is not None:
-        return factor * low
-    if ladder.guess is None and ladder.company_needed:
+        return 1 / ladder.service_s
+    if able:
+        return _between(_MOST * max(able), probes)
+    if ladder.forecast is None and ladder.company_needed:
         busier = _busier(probes)
         if busier is not None:
             return busier
     slowest = min(probes, key=lambda probe: probe.rate_per_s)
     if slowest.rate_per_s * ladder.service_s <= _UNCROWDED and slowest.p50_ms > ladder.limit_ms:
         return "no rate"
-    return slowest.rate_per_s / factor
+    step = _MOST if ladder.forecast is None else _NEAR
+    return slowest.rate_per_s / min(_MOST, step ** min(1 << (len(probes) - 1), 16))
 
 
-def gap(probes: Sequence[Probe]) -> tuple[float | None, float | None]:
-    """The highest rate that holds, and the lowest one above it that fails."""
-    low = max((probe.rate_per_s for probe in probes if probe.meets), default=None)
-    failed = [p.rate_per_s for p in probes if not p.meets and (low is None or p.rate_per_s > low)]
-    return low, min(failed, default=None)
+def share_s(probes: Sequence[Probe], left_s: float) -> float:
+    """How long the next probe should take: those that told nothing do not count."""
+    told = sum(not probe.hopeless and probe.above > 0 for probe in probes)
+    return left_s / max(1, PROBES - told)
 
 
-def probes_left(probes: Sequence[Probe], tolerance: float) -> int:
-    """About how many probes are still to come, the next one included."""
-    low, high = gap(probes)
-    if low is None or high is None:
-        return max(2, FIRST_PROBES - len(probes))
-    return max(1, math.ceil(math.log2(math.log(high / low) / math.log1p(tolerance))))
+def _between(rate: float, probes: Sequence[Probe]) -> float:
+    """The rate, but not so far from those that were able, and below the next that was hopeless."""
+    able = [probe.rate_per_s for probe in probes if not probe.hopeless]
+    if not able:
+        return rate
+    rate = min(max(rate, min(able) / _MOST), _MOST * max(able))
+    hopeless = [p.rate_per_s for p in probes if p.hopeless and p.rate_per_s > max(able)]
+    if hopeless and rate >= min(hopeless):
+        return math.sqrt(max(able) * min(hopeless))
+    return rate
 
 
 def _busier(probes: Sequence[Probe]) -> float | None:

@@ -17,6 +17,9 @@ USUAL_REQUESTS = 1050
 """So many correlated ones are usually worth 299 (measurement.md, section 4)."""
 SATURATED = 0.99
 """With more batches pressed a server cannot keep up: its queue grows, no percentile is steady."""
+_HOPELESS = 0.05
+"""With more requests above the limit a rate is far too high, whatever else is measured at it."""
+_FEW = 10
 _SENT_IN_TIME = 0.9
 
 
@@ -27,11 +30,13 @@ class Probe:
     Attributes:
         rate_per_s: Requests per second that were asked for.
         answered: Requests that got their answer.
-        unanswered: Those that waited for it when a hopeless probe was ended.
+        above: Those of them that took longer than the limit.
+        effective: How many independent requests tell as much of the p99.
+        hopeless: Whether the server does not keep up, or far more than 1 % took longer.
+        unanswered: Requests that waited for their answer when a hopeless probe was ended.
         p50_ms, p99_ms: Of the latencies that were seen.
-        bound_ms: The upper bound of the p99; None where the probe cannot tell it.
-        meets: Whether the rate holds: the bound is within the limit and the server keeps up.
-        why: In words where it does not; empty where it does.
+        bound_ms: The upper bound of the p99; None where the probe alone cannot tell it.
+        why: In words why the probe alone does not show that the rate holds; empty where it does.
         mean_batch: Requests in a batch.
         pressed_share: Batches that were full before the server was free, as a share.
         late_p99_ms: How late batches began by the instrument's own fault.
@@ -40,16 +45,23 @@ class Probe:
 
     rate_per_s: float
     answered: int
+    above: int
+    effective: float
+    hopeless: bool
     unanswered: int
     p50_ms: float
     p99_ms: float
     bound_ms: float | None
-    meets: bool
     why: str
     mean_batch: float
     pressed_share: float
     late_p99_ms: float
     seconds: float
+
+    @property
+    def effective_above(self) -> float:
+        """How many independent requests above the limit those seen are worth."""
+        return self.above * self.effective / self.answered
 
 
 def plan(
@@ -59,47 +71,48 @@ def plan(
 
     Args:
         rate_per_s: To be tried.
-        limit_ms: On the p99; the load gives up once no bound can be within it any more.
+        limit_ms: On the p99; the load gives up once far more than 1 % of its requests are above.
         share_s: The time that the probe should take.
         left_s: The time that it may take.
         most: The most requests.
         seed: Of the arrivals.
 
     Returns:
-        None where so few requests fit that no bound can be told.
+        None where so few requests fit that no bound could be told.
     """
     wanted = max(rate_per_s * share_s, USUAL_REQUESTS)
     count = math.floor(min(wanted, _SENT_IN_TIME * rate_per_s * left_s, most))
-    rank = statistics.upper_rank(count, LEVEL, statistics.CONFIDENCE)
-    if rank is None:
+    if count < LEAST_REQUESTS:
         return None
-    # with more above the limit even independent latencies would have their bound above it
-    give_up = GiveUp(limit_ms, count - rank)
+    give_up = GiveUp(limit_ms, max(_FEW, round(_HOPELESS * count)))
     return Load(rate_per_s, count, seconds=left_s, seed=seed, give_up=give_up)
 
 
 def judge(load: Load, seen: ServerRun, limit_ms: float) -> Probe:
-    """Whether the rate holds, by what was seen under it."""
+    """What was seen under the load, against the limit."""
     latencies_ms = seen.latencies_ns / 1e6
-    above = int((latencies_ms > limit_ms).sum())
-    hopeless = load.give_up is not None and above > load.give_up.allowed
-    bound = None if hopeless else statistics.upper_bound(latencies_ms, LEVEL)
-    if hopeless:
-        why = f"{above} of the first {len(latencies_ms)} requests took longer"
-    elif seen.pressed_share > SATURATED:
+    answered, above = len(latencies_ms), int((latencies_ms > limit_ms).sum())
+    gave_up = load.give_up is not None and above > load.give_up.allowed
+    pressed = seen.pressed_share > SATURATED
+    bound = None if gave_up else statistics.upper_bound(latencies_ms, LEVEL)
+    if gave_up:
+        why = f"{above} of the first {answered} requests took longer"
+    elif pressed:
         why = f"{seen.pressed_share:.1%} of the batches were full and waiting: it cannot keep up"
     elif bound is None:
-        why = f"{len(latencies_ms)} requests, as correlated as these, cannot bound it"
+        why = f"{answered} requests, as correlated as these, cannot bound it"
     else:
         why = "" if bound <= limit_ms else f"its upper bound is {bound:.4g} ms"
     return Probe(
         rate_per_s=load.rate_per_s,
-        answered=len(latencies_ms),
+        answered=answered,
+        above=above,
+        effective=statistics.quantile_size(latencies_ms, LEVEL),
+        hopeless=gave_up or pressed,
         unanswered=seen.unanswered,
         p50_ms=float(np.median(latencies_ms)),
         p99_ms=float(np.quantile(latencies_ms, LEVEL)),
         bound_ms=bound,
-        meets=not why,
         why=why,
         mean_batch=float(seen.batch_sizes.mean()),
         pressed_share=seen.pressed_share,

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from autotune.measure import statistics
 from autotune.measure.batcher import Batcher, assemble
 from autotune.measure.blocks import collector_off
-from autotune.measure.ladder import FIRST_PROBES, Ladder, gap, next_rate, probes_left
+from autotune.measure.ladder import Ladder, next_rate, share_s
 from autotune.measure.offline import settle
-from autotune.measure.probe import LEAST_REQUESTS, USUAL_REQUESTS, Probe, judge, plan
+from autotune.measure.probe import LEAST_REQUESTS, LEVEL, Probe, judge, plan
 from autotune.measure.server import Clock, Run, Times, VirtualTime, drive
+from autotune.measure.tail import Evidence, Tail, evidence, tail
 
 if TYPE_CHECKING:
     from autotune.contracts import Arrays
 
 _WARMUP_SHARE = 0.1
-_FORECAST_REQUESTS = 10_000
-_ENDLESS_NS = 10**18
+_FORECAST_PROBES, _FORECAST_REQUESTS = 10, 5_000
+_ENDLESS_S = 1e9
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class RateSettings:
     Attributes:
         max_s: Wall time of the whole search, warm-up included; only the answers to requests that
             are already under way come later.
-        tolerance: The search ends when the lowest rate that fails is so little above the highest
-            that holds, as a share.
+        tolerance: The search ends where the time that is left could raise the rate by no more than
+            such a share.
         most_requests: The most of one probe.
-        seed: Of the arrivals, the same in every probe.
+        seed: Of the arrivals: the first probe's; each probe has the next.
 
     Raises:
         ValueError: A time or a tolerance that is not above zero, or too few requests to tell a p99.
@@ -64,14 +66,16 @@ class Highest:
     Attributes:
         limit_ms: The limit on the p99.
         rate_per_s: The highest rate that holds; None where none was found.
-        fails_at_per_s: The lowest rate above it that did not hold: its p99 is too high, or cannot
-            be told in the time; None where there is none.
+        fails_at_per_s: Where the p99 is above the limit with 95 % confidence, as far as the share
+            above the limit is a power of the rate; where no more is known, the lowest rate that was
+            hopeless; None where there is none.
         bound_ms: The upper bound of the p99 at ``rate_per_s``.
         ended: "found": as closely as was asked for; "no rate": even where requests hardly ever
             meet, the limit is missed; "time": the time was up before either was clear.
         probes: All rates tried, in order.
         service_ms: The median time of one request alone, batch 1.
-        latencies_ns: What the requests of the probe ``shown`` saw, in order of arrival, shape (n,).
+        latencies_ns: Of the requests that show that the rate holds, by probe and in order of
+            arrival, shape (n,); without such a rate, those of the probe ``shown``.
     """
 
     limit_ms: float
@@ -85,13 +89,9 @@ class Highest:
 
     @property
     def shown(self) -> Probe | None:
-        """The probe at the rate that holds; the nearest one where none does."""
-        return _held(self.probes, self.rate_per_s) or self.nearest
-
-    @property
-    def nearest(self) -> Probe | None:
-        """The probe at the lowest rate: what to show where no rate holds; None without a probe."""
-        return min(self.probes, key=lambda probe: probe.rate_per_s, default=None)
+        """A probe at the rate that holds; where none does, the one at the lowest rate."""
+        held = [probe for probe in self.probes if probe.rate_per_s == self.rate_per_s]
+        return min(held or self.probes, key=lambda probe: probe.rate_per_s, default=None)
 
     @property
     def reason(self) -> str:
@@ -100,13 +100,13 @@ class Highest:
             return f"p99 <= {self.limit_ms:g} ms holds up to {self.rate_per_s:.4g} requests/s"
         if self.rate_per_s is not None:
             above = self.fails_at_per_s
-            to = "no rate above it failed" if above is None else f"{above:.4g} fails"
+            to = "what fails is not known" if above is None else f"{above:.4g} fails"
             return (
                 f"the time was up: p99 <= {self.limit_ms:g} ms holds at {self.rate_per_s:.4g} "
                 f"requests/s, {to}"
             )
         head = "no rate meets" if self.ended == "no rate" else "the time was up before a rate met"
-        near = self.nearest
+        near = self.shown
         seen = (
             f"a request alone takes {self.service_ms:.4g} ms"
             if near is None
@@ -125,10 +125,10 @@ def highest(
 ) -> Highest:
     """The highest rate of Poisson arrivals whose p99 is, with 95 % confidence, within the limit.
 
-    The search begins where a forecast from the measured service times would end (without one, at
-    one request per service time) and steps away from there, ever wider, until one rate holds and
-    one above it fails; then it halves the gap on a logarithmic scale. A rate holds by what was
-    measured at it, never by the forecast.
+    The search begins with a forecast from the measured service times (without one, at one request
+    per service time). After each probe it fits how the share of requests above the limit hangs on
+    the rate, and tries the highest rate that the time left could show to hold. A rate holds by what
+    was measured at it and at rates up to 3 % higher, never by the forecast or the fit.
 
     Args:
         run: Answers a batch of 1 to ``batcher.max_batch`` samples; blocks until it is done.
@@ -149,8 +149,8 @@ def highest(
     deadline = clock.now() + round(settings.max_s * 1e9)
     with collector_off():
         curve = _warm_up(run, samples, batcher, settings.max_s * _WARMUP_SHARE, clock)
-        guess = _forecast(curve, batcher, limit_ms, settings)
-        ladder = Ladder(batcher, limit_ms, settings.tolerance, curve[1] / 1e9, guess)
+        forecast = _forecast(curve, batcher, limit_ms, settings)
+        ladder = Ladder(batcher, limit_ms, settings.tolerance, curve[1] / 1e9, forecast)
         return _search(run, samples, ladder, settings, deadline, clock)
 
 
@@ -165,17 +165,17 @@ def _search(
     probes: list[Probe] = []
     streams: list[Times] = []
     while True:
-        rate = next_rate(probes, ladder)
+        left_s = (deadline - clock.now()) / 1e9
+        rate = next_rate(probes, ladder, left_s)
         if isinstance(rate, str):
             return _told(ladder, rate, probes, streams)
-        left_s = (deadline - clock.now()) / 1e9
         load = plan(
             rate,
             ladder.limit_ms,
-            share_s=left_s / probes_left(probes, settings.tolerance),
+            share_s=share_s(probes, left_s),
             left_s=left_s,
             most=settings.most_requests,
-            seed=settings.seed,
+            seed=settings.seed + len(probes),
         )
         if load is None:
             return _told(ladder, "time", probes, streams)
@@ -210,8 +210,8 @@ def _warm_up(
 
 def _forecast(
     curve_ns: Mapping[int, float], batcher: Batcher, limit_ms: float, settings: RateSettings
-) -> float | None:
-    """Where the same search ends, in virtual time, for batches that always take their typical time.
+) -> Tail | None:
+    """The tail of the same queue in virtual time, where batches always take their typical time.
 
     Only a place to begin: all that is claimed is measured.
     """
@@ -221,13 +221,24 @@ def _forecast(
     def run(batch: Arrays) -> None:
         virtual.now_ns += round(float(np.interp(len(batch["x"]), sizes, times)))
 
-    service_s = curve_ns[1] / 1e9
-    requests = max(USUAL_REQUESTS, round(settings.max_s / FIRST_PROBES / service_s))
-    most = min(requests, _FORECAST_REQUESTS, settings.most_requests)
-    ladder = Ladder(batcher, limit_ms, settings.tolerance, service_s, None)
+    ladder = Ladder(batcher, limit_ms, settings.tolerance, curve_ns[1] / 1e9, None)
     blank = [{"x": np.empty((1, 0))}]
-    brief = replace(settings, most_requests=most)
-    return _search(run, blank, ladder, brief, _ENDLESS_NS, virtual.clock).rate_per_s
+    probes: list[Probe] = []
+    for number in range(_FORECAST_PROBES):
+        rate = next_rate(probes, ladder, _ENDLESS_S)
+        if isinstance(rate, str):
+            break
+        load = plan(
+            rate,
+            limit_ms,
+            share_s=_ENDLESS_S,
+            left_s=_ENDLESS_S,
+            most=min(_FORECAST_REQUESTS, settings.most_requests),
+            seed=settings.seed + number,
+        )
+        assert load is not None
+        probes.append(judge(load, drive(run, blank, batcher, load, virtual.clock), limit_ms))
+    return tail(probes, None)
 
 
 def _told(
@@ -236,23 +247,34 @@ def _told(
     probes: Sequence[Probe],
     streams: Sequence[Times],
 ) -> Highest:
-    low, high = gap(probes)
-    held = _held(probes, low)
-    found = Highest(
+    held = evidence(probes)
+    shown = held.probes if held else sorted(probes, key=lambda probe: probe.rate_per_s)[:1]
+    latencies = [stream for probe, stream in zip(probes, streams, strict=True) if probe in shown]
+    pooled = np.concatenate([np.empty(0, dtype=np.int64), *latencies])
+    return Highest(
         limit_ms=ladder.limit_ms,
-        rate_per_s=low,
-        fails_at_per_s=high,
-        bound_ms=held.bound_ms if held else None,
+        rate_per_s=held.rate_per_s if held else None,
+        fails_at_per_s=_fails_at(ladder, probes),
+        bound_ms=_bound_ms(pooled, held) if held else None,
         ended=ended,
         probes=tuple(probes),
         service_ms=ladder.service_s * 1e3,
-        latencies_ns=np.empty(0, dtype=np.int64),
+        latencies_ns=pooled,
     )
-    if found.shown is None:
-        return found
-    return replace(found, latencies_ns=streams[list(probes).index(found.shown)])
 
 
-def _held(probes: Sequence[Probe], rate_per_s: float | None) -> Probe | None:
-    """The probe at which that rate held."""
-    return next((p for p in probes if p.meets and p.rate_per_s == rate_per_s), None)
+def _fails_at(ladder: Ladder, probes: Sequence[Probe]) -> float | None:
+    held = evidence(probes)
+    least = held.rate_per_s if held else 0.0
+    failed = [p.rate_per_s for p in probes if p.hopeless and p.rate_per_s > least]
+    model = tail(probes, ladder.forecast)
+    if model is not None and model.above > 0:
+        failed.append(max(least, model.at_most_per_s))
+    return min(failed, default=None)
+
+
+def _bound_ms(latencies_ns: Times, held: Evidence) -> float | None:
+    """The upper bound of the p99 of all that shows that the rate holds."""
+    effective = sum(probe.effective for probe in held.probes)
+    rank = statistics.pooled_rank(len(latencies_ns), effective, LEVEL)
+    return None if rank is None else float(np.sort(latencies_ns)[rank - 1]) / 1e6

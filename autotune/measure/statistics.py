@@ -83,11 +83,27 @@ def upper_bound(samples_ms: NDArray[Any], q: float, confidence: float = CONFIDEN
         ValueError: There is no sample, or one is not finite.
     """
     samples = _stream(samples_ms)
-    size = math.floor(quantile_size(samples, q))
+    rank = pooled_rank(len(samples), quantile_size(samples, q), q, confidence)
+    return None if rank is None else float(np.sort(samples)[rank - 1])
+
+
+def pooled_rank(
+    count: int, effective: float, q: float, confidence: float = CONFIDENCE
+) -> int | None:
+    """The rank of the ``q``-quantile's upper bound among samples worth fewer independent ones.
+
+    Args:
+        count: Of the samples, of one stream or of several.
+        effective: Of the independent ones that they are worth, see ``quantile_size``.
+        q: In (0, 1).
+        confidence: Of the bound, in (0, 1).
+
+    Returns:
+        From 1 to ``count``; None where so many samples cannot tell it.
+    """
+    size = math.floor(effective)
     rank = upper_rank(size, q, confidence)
-    if rank is None:
-        return None
-    return float(np.sort(samples)[_stretch(rank, size, len(samples), math.ceil) - 1])
+    return None if rank is None else _stretch(rank, size, count, math.ceil)
 
 
 def mean(samples: NDArray[Any], confidence: float = CONFIDENCE) -> Estimate:

@@ -22,7 +22,7 @@ from stages import Bench
 
 from autotune import hardware
 from autotune.contracts import StageContext
-from autotune.engine import lane
+from autotune.engine import child, lane
 from autotune.measure import hold_heap
 from autotune.target import Target
 
@@ -111,7 +111,7 @@ def fresh(target: Target, work: Callable[..., T], *arguments: Any) -> T:
 
 def _settle(cores: tuple[int, ...]) -> None:
     """As a measuring process begins."""
-    hardware.pin(cores)
+    child.take(cores)
     hold_heap()
 
 

@@ -1,23 +1,31 @@
-"""The search closes in on any threshold from anywhere."""
+"""The rates that are tried, from nothing known to a claim."""
 
+import math
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autotune.measure.batcher import Batcher
-from autotune.measure.ladder import Ladder, gap, next_rate, probes_left
+from autotune.measure.ladder import Ladder, next_rate, share_s
 from autotune.measure.probe import Probe
+from autotune.measure.tail import Tail, evidence, tail, within_reach
 
 
-def probe(rate, meets, p50_ms=2.0, pressed_share=0.0):
+def probe(rate, share, answered=100_000, worth=0.3, p50_ms=2.0, pressed_share=0.0):
+    """A probe of which this share of the requests was above the limit."""
+    above = round(share * answered)
     return Probe(
         rate_per_s=rate,
-        answered=1000,
+        answered=answered,
+        above=above,
+        effective=worth * answered,
+        hopeless=share > 0.05,
         unanswered=0,
         p50_ms=p50_ms,
         p99_ms=9.0,
         bound_ms=9.0,
-        meets=meets,
-        why="" if meets else "why",
+        why="why",
         mean_batch=1.0,
         pressed_share=pressed_share,
         late_p99_ms=0.0,
@@ -25,65 +33,73 @@ def probe(rate, meets, p50_ms=2.0, pressed_share=0.0):
     )
 
 
-def climbed(ladder, judged):
-    """The probes that the ladder asks for until it ends, and how it ends."""
+def ladder(forecast=None, tolerance=0.03, limit_ms=5.0, batcher=None):
+    return Ladder(batcher or Batcher(), limit_ms, tolerance, 0.002, forecast)
+
+
+def climbed(ladder, judged, seconds=1000.0):
+    """The probes that the ladder asks for, and how it ends; each takes what it takes."""
     probes = []
-    while not isinstance(rate := next_rate(probes, ladder), str):
-        assert rate not in [p.rate_per_s for p in probes]
-        assert len(probes) < 60
+    while (left_s := seconds - sum(p.answered / p.rate_per_s for p in probes)) > 0:
+        rate = next_rate(probes, ladder, left_s)
+        if isinstance(rate, str):
+            return probes, rate
         probes.append(judged(rate))
-    return probes, rate
+    return probes, "time"
+
+
+def queue(threshold, slope=6.0, **more):
+    """Probes of a server whose p99 is the limit at ``threshold``."""
+    return lambda rate: probe(rate, min(1.0, 0.01 * (rate / threshold) ** slope), 10_000, **more)
 
 
 @given(
-    threshold=st.floats(0.5, 50_000),
-    guess=st.none() | st.floats(0.5, 50_000),
-    tolerance=st.sampled_from([0.01, 0.03, 0.2]),
+    threshold=st.floats(150, 5000),
+    off=st.none() | st.floats(0.5, 2.0),
+    slope=st.floats(3.0, 12.0),
 )
-def test_it_ends_around_the_threshold(threshold, guess, tolerance):
-    ladder = Ladder(Batcher(), 5.0, tolerance, 0.002, guess)
-    probes, ended = climbed(ladder, lambda rate: probe(rate, rate <= threshold))
-    low, high = gap(probes)
-    assert ended == "found"
-    assert low <= threshold < high <= low * (1 + tolerance)
+def test_the_claim_comes_close_to_the_threshold_from_below(threshold, off, slope):
+    forecast = None if off is None else Tail(off * threshold)
+    probes, ended = climbed(ladder(forecast), queue(threshold, slope), 200_000 / threshold)
+    held = evidence(probes).rate_per_s
+    assert 0.8 * threshold < held < threshold
+    assert ended in ("found", "time")
+    assert len(probes) <= 40
 
 
-def test_a_good_guess_saves_probes():
-    def count(guess):
-        return len(climbed(Ladder(Batcher(), 5.0, 0.03, 0.002, guess), judged)[0])
-
-    def judged(rate):
-        return probe(rate, rate <= 333.0)
-
-    assert count(None) == 7
-    assert count(330.0) == 3
+def test_a_good_forecast_saves_probes():
+    count = {
+        forecast: len(climbed(ladder(forecast), queue(333.0), 300.0)[0])
+        for forecast in (None, Tail(330.0), Tail(660.0))
+    }
+    assert count[Tail(330.0)] < min(count[None], count[Tail(660.0)])
 
 
 def test_it_begins_at_one_request_per_service_time_and_doubles_or_halves():
-    ladder = Ladder(Batcher(), 5.0, 0.03, 0.002, None)
-    assert next_rate([], ladder) == 500.0
-    assert next_rate([probe(500.0, True)], ladder) == 1000.0
-    assert next_rate([probe(500.0, False), probe(250.0, False)], ladder) == 125.0
-    assert next_rate([probe(500.0, False), probe(250.0, True)], ladder) == (500 * 250) ** 0.5
+    blank = ladder()
+    assert next_rate([], blank, 60.0) == 500.0
+    assert next_rate([probe(500.0, 0.0)], blank, 60.0) == 1000.0
+    assert next_rate([probe(500.0, 0.5), probe(250.0, 0.5)], blank, 60.0) == 125.0
+    assert next_rate([probe(500.0, 0.5), probe(250.0, 0.0)], blank, 60.0) == math.sqrt(500 * 250)
 
 
-def test_a_failure_below_what_holds_is_a_stray():
-    probes = [probe(100.0, False), probe(200.0, True), probe(400.0, False), probe(300.0, True)]
-    assert gap(probes) == (300.0, 400.0)
+def test_a_forecast_that_is_hopeless_is_left_in_steps_that_grow():
+    probes = [probe(500.0, 0.5)]
+    first = next_rate(probes, ladder(Tail(500.0)), 60.0)
+    second = next_rate([*probes, probe(first, 0.5)], ladder(Tail(500.0)), 60.0)
+    assert 500 / first == pytest.approx(1.05)
+    assert first / second == pytest.approx(1.05**2)
 
 
 def test_no_rate_is_said_once_even_a_free_server_is_too_slow():
-    ladder = Ladder(Batcher(), 1.9, 0.03, 0.002, None)
-    probes, ended = climbed(ladder, lambda rate: probe(rate, meets=False, p50_ms=2.0))
+    probes, ended = climbed(ladder(limit_ms=1.9), lambda rate: probe(rate, 1.0, 1000))
     assert ended == "no rate"
     assert [p.rate_per_s for p in probes] == [500.0, 250.0, 125.0]
 
 
 def test_rates_are_halved_on_while_the_median_would_fit():
-    ladder = Ladder(Batcher(), 2.5, 0.03, 0.002, None)
-    probes, ended = climbed(ladder, lambda rate: probe(rate, meets=rate < 5))
-    assert ended == "found"
-    assert gap(probes)[0] < 5
+    probes, _ = climbed(ladder(limit_ms=2.5), queue(5.0), 100_000.0)
+    assert 4 < evidence(probes).rate_per_s < 5
 
 
 def test_where_company_is_needed_a_window_of_rates_is_found():
@@ -91,19 +107,66 @@ def test_where_company_is_needed_a_window_of_rates_is_found():
 
     def judged(rate):
         pressed = 0.0 if rate < 3000 else 0.9
-        return probe(rate, meets=2200 < rate < 3500, p50_ms=9.0, pressed_share=pressed)
+        share = 1.0 if rate < 2200 else min(1.0, 0.01 * (rate / 3500) ** 6)
+        return probe(rate, share, 10_000, p50_ms=9.0, pressed_share=pressed)
 
-    probes, ended = climbed(Ladder(Batcher(8, 10.0), 8.0, 0.03, 0.002, None), judged)
-    low, high = gap(probes)
-    assert ended == "found"
-    assert low < 3500 <= high
-    alone, ended = climbed(Ladder(Batcher(8, 5.0), 8.0, 0.03, 0.002, None), judged)
+    probes, _ = climbed(ladder(limit_ms=8.0, batcher=Batcher(8, 10.0)), judged, 60.0)
+    assert 3000 < evidence(probes).rate_per_s < 3500
+    alone, ended = climbed(ladder(limit_ms=8.0, batcher=Batcher(8, 5.0)), judged)
     assert ended == "no rate"
     assert max(p.rate_per_s for p in alone) == 500.0
 
 
-def test_the_probes_to_come_are_counted():
-    assert probes_left([], 0.03) == 3
-    assert probes_left([probe(100.0, True)], 0.03) == 2
-    assert probes_left([probe(100.0, True), probe(200.0, False)], 0.03) == 5
-    assert probes_left([probe(100.0, True), probe(105.0, False)], 0.03) == 1
+def test_the_time_is_shared_by_the_probes_that_tell_something():
+    assert share_s([], 50.0) == 10.0
+    assert share_s([probe(100.0, 0.5), probe(50.0, 0.0)], 50.0) == 10.0
+    assert share_s([probe(100.0, 0.01)], 40.0) == 10.0
+    assert share_s([probe(100.0, 0.01)] * 9, 40.0) == 40.0
+
+
+# ---- the model and the evidence ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slope", [3.0, 6.0, 10.0])
+def test_the_tail_is_found_again(slope):
+    probes = [queue(400.0, slope)(rate) for rate in (300.0, 360.0, 380.0, 420.0)]
+    for forecast in (None, Tail(300.0), Tail(500.0)):
+        model = tail(probes, forecast)
+        assert model.rate_per_s == pytest.approx(400.0, rel=0.03)
+        assert model.slope == pytest.approx(slope, rel=0.4)
+        assert 395 < model.at_most_per_s < 440
+
+
+def test_what_nothing_was_seen_of_has_no_tail():
+    assert tail([], None) is None
+    assert tail([probe(100.0, 0.0), probe(200.0, 0.9)], None) is None
+    assert tail([probe(200.0, 0.9)], Tail(150.0)) == Tail(150.0)
+
+
+def test_more_time_brings_more_within_reach_but_never_what_fails():
+    model, seen = Tail(400.0), [probe(390.0, 0.0086, 1000)]
+    rates = [within_reach(model, seen, left_s) for left_s in (5.0, 20.0, 100.0, 10_000.0, 1e9)]
+    assert rates == sorted(rates)
+    assert rates[0] < 380
+    assert rates[-1] == pytest.approx(400.0, rel=0.005)
+    assert rates[-1] <= 400
+
+
+def test_probes_at_little_higher_rates_are_taken_together_and_no_others():
+    """Each has 0.8 % above the limit: of 10,000 that is too many, of 30,000 it is not."""
+
+    def three(*rates):
+        return [probe(rate, 0.008, 10_000, worth=0.3) for rate in rates]
+
+    assert evidence(three(100.0)) is None
+    assert evidence(three(100.0, 110.0, 120.0)) is None
+    held = evidence(three(101.0, 100.0, 102.0))
+    assert held.rate_per_s == 100.0
+    assert [p.rate_per_s for p in held.probes] == [100.0, 101.0, 102.0]
+    assert evidence([*three(100.0), probe(90.0, 0.0)]).rate_per_s == 90.0
+
+
+def test_what_is_hopeless_is_no_evidence():
+    low, high = probe(100.0, 0.0), probe(101.0, 0.9)
+    assert evidence([high]) is None
+    assert evidence([low, high]).probes == (low,)

@@ -1,0 +1,149 @@
+"""How the requests above the limit hang on the rate, by the rates that were tried."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotune.measure import statistics
+from autotune.measure.probe import LEVEL, Probe
+
+BEYOND = 1 - LEVEL
+"""The share of the requests that may be above the limit."""
+NEAR = 1.03
+"""What was seen at rates up to so many times higher is evidence: fewer requests wait less."""
+_SLOPE = 6.0
+"""Where nothing tells it: an M/D/1 queue's is about that at limits of 5 to 10 service times."""
+_SLOPES = 2.0 ** np.linspace(-2, 1, 25)
+_SPREAD = 0.7
+_WEIGHT = 2.0
+"""What the model is anchored at counts as much as so many requests above the limit."""
+_GRID = np.exp(np.linspace(math.log(0.5), math.log(2.0), 700))
+_CUSHION = 0.5
+_Z = NormalDist().inv_cdf(statistics.CONFIDENCE)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The share above the limit: ``0.01 (rate / rate_per_s)^slope``, as long as it is small.
+
+    Attributes:
+        rate_per_s: Where it is 1 %: the p99 is the limit.
+        slope: Of its logarithm over that of the rate.
+        above: Requests above the limit, as many as independent ones are worth, that say so.
+    """
+
+    rate_per_s: float
+    slope: float = _SLOPE
+    above: float = 0.0
+
+    @property
+    def at_most_per_s(self) -> float:
+        """Where the p99 is above the limit with 95 % confidence, as far as the model holds."""
+        more = 1 + _Z / math.sqrt(max(1.0, self.above))
+        return self.rate_per_s * math.exp(math.log(more) / self.slope)
+
+
+def tail(probes: Sequence[Probe], forecast: Tail | None) -> Tail | None:
+    """What the probes that were not hopeless say, or the forecast; None where neither says a thing.
+
+    A Poisson regression of the requests above the limit on the logarithm of the rate, anchored at
+    the forecast, or else at the probe that tells most; the level has a closed form for each slope
+    that is tried.
+    """
+    able = [probe for probe in probes if not probe.hopeless]
+    anchor = forecast or _anchor(able)
+    if anchor is None or not able:
+        return anchor
+    above = np.array([_WEIGHT, *(p.effective_above for p in able)])
+    sizes = np.array([_WEIGHT / BEYOND, *(p.effective for p in able)])
+    rates = np.array([1.0, *(p.rate_per_s / anchor.rate_per_s for p in able)])
+    slopes = anchor.slope * _SLOPES
+    shape = sizes * rates ** slopes[:, None]
+    level = above.sum() / shape.sum(axis=1)
+    likelihood = (above * np.log(level[:, None] * shape)).sum(axis=1)
+    best = int(np.argmax(likelihood - (np.log(_SLOPES) / _SPREAD) ** 2 / 2))
+    slope = float(slopes[best])
+    where = anchor.rate_per_s * float(BEYOND / level[best]) ** (1 / slope)
+    return Tail(where, slope, float(above[1:].sum()))
+
+
+def within_reach(model: Tail, probes: Sequence[Probe], left_s: float) -> float:
+    """The highest rate that would be shown to hold, were the time that is left spent at it.
+
+    With a cushion of half a standard deviation of what chance will add.
+    """
+    tried = sorted((p for p in probes if not p.hopeless), key=lambda probe: probe.rate_per_s)
+    rates = np.sort(np.append(model.rate_per_s * _GRID, [p.rate_per_s for p in tried]))
+    sizes = rates * left_s * _worth(tried)
+    above = sizes * BEYOND * (rates / model.rate_per_s) ** model.slope
+    above += _CUSHION * np.sqrt(above)
+    holds = above <= _allowed(sizes)
+    for probe in tried:
+        counts = (rates <= probe.rate_per_s) & (probe.rate_per_s <= rates * NEAR)
+        sizes = sizes + counts * probe.effective
+        above = above + counts * probe.effective_above
+        holds |= counts & (above <= _allowed(sizes))
+    return float(rates[holds].max(initial=rates[0]))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Probes that together show that the rate holds, the lowest first, whose rate it is."""
+
+    probes: tuple[Probe, ...]
+
+    @property
+    def rate_per_s(self) -> float:
+        return self.probes[0].rate_per_s
+
+
+def evidence(probes: Sequence[Probe]) -> Evidence | None:
+    """The highest rate that holds; None where none does.
+
+    The requests of a probe and of those at little higher rates are taken together: a rate holds
+    where the upper bound of their p99 is within the limit. The higher rates can only make it worse.
+    """
+    able = sorted((p for p in probes if not p.hopeless), key=lambda probe: probe.rate_per_s)
+    for place in reversed(range(len(able))):
+        near = [p for p in able[place:] if p.rate_per_s <= NEAR * able[place].rate_per_s]
+        for count in range(1, len(near) + 1):
+            if _hold(near[:count]):
+                return Evidence(tuple(near[:count]))
+    return None
+
+
+def _hold(probes: Sequence[Probe]) -> bool:
+    answered = sum(probe.answered for probe in probes)
+    rank = statistics.pooled_rank(answered, sum(p.effective for p in probes), LEVEL)
+    return rank is not None and sum(probe.above for probe in probes) <= answered - rank
+
+
+def _anchor(probes: Sequence[Probe]) -> Tail | None:
+    """The model through the probe with the most requests above the limit."""
+    most = max(probes, key=lambda probe: probe.effective_above, default=None)
+    if most is None or most.above == 0:
+        return None
+    share = most.above / most.answered
+    return Tail(most.rate_per_s * (BEYOND / share) ** (1 / _SLOPE))
+
+
+def _worth(probes: Sequence[Probe]) -> float:
+    """How many independent requests one is worth."""
+    answered = sum(probe.answered for probe in probes)
+    return sum(probe.effective for probe in probes) / answered if answered else _USUAL_WORTH
+
+
+def _allowed(sizes: Floats) -> Floats:
+    """About how many of so many independent requests may be above the limit that the p99 holds."""
+    return sizes * BEYOND - _Z * np.sqrt(sizes * BEYOND * LEVEL) + 0.5
+
+
+_USUAL_WORTH = 0.3
