@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune import hardware
-from autotune.engine.child import die_with
+from autotune.engine.child import die_with, take
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,14 @@ def training(steps: Callable[[], None], data: str, task: str) -> None:
         steps()
 
 
-def spinning(steps: Callable[[], None]) -> None:
-    """A load that takes a core and its caches: sums over ten megabytes, without end."""
+def hostile(steps: Callable[[], None]) -> None:
+    """A load that takes a core and its caches: sums over ten megabytes, without end.
+
+    It takes the lane as a measuring process does, or it would have to wait for that one.
+    """
     import numpy as np
 
+    take(sorted(os.sched_getaffinity(0)))
     numbers = np.ones(1_250_000)
     while True:
         numbers.sum()

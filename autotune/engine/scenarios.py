@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +16,7 @@ from autotune.measure.blocks import LEAST_OVERHEADS, Block, clock_overhead_ns
 from autotune.measure.loop import LoopSettings
 from autotune.measure.memory import rss_bytes
 from autotune.measure.reference import Disturbance, Watch
-from autotune.measure.server import Clock
+from autotune.measure.server import Clock, Minder
 from autotune.trial import Estimate
 
 if TYPE_CHECKING:
@@ -128,24 +127,24 @@ def server(
         batcher: Which requests go together.
         p99_ms: The limit on the p99, from the scheduled arrival.
         settings: ``tail_max_s`` is the time of the whole search.
-        watch: Looks at the machine before and after it.
+        watch: Looks at the machine; disturbed blocks are served again.
         clock: The wall clock, unless another is given.
     """
     asked = rate.RateSettings(max_s=settings.tail_max_s)
-    before = rss_bytes()
-    found, beside, again = _calm(
-        lambda: rate.highest(run, singles, batcher, p99_ms, asked, clock), watch
-    )
+    before, minder = rss_bytes(), Minder(watch)
+    found = rate.highest(run, singles, batcher, p99_ms, asked, clock, minder)
     return Seen(
         columns=_rate_columns(found),
         samples_ns=found.latencies_ns,
         facts={
-            **_around(Block(found.latencies_ns, beside, again=again)),
+            **_minded(minder),
+            "samples": len(found.latencies_ns),
+            "gave_up": False,
             "partial": found.ended == "time",
             "server": _served(found, batcher),
         },
         warnings=_rate_warnings(found),
-        bursts_ms=[beside.after_ms],
+        bursts_ms=[beside.after_ms for beside in minder.blocks],
         calls=sum(round(probe.answered / probe.mean_batch) for probe in found.probes),
         grown_bytes=rss_bytes() - before,
         typical_s=found.service_ms / 1e3,
@@ -202,19 +201,23 @@ def _calm(work: Callable[[], T], watch: Watch) -> tuple[T, Disturbance, bool]:
 
 def _beside(work: Callable[[], T], watch: Watch) -> tuple[T, Disturbance]:
     """What ``work`` gives, and what went on beside it."""
-    before, waited, begin = watch.look(), watch.waited(), time.perf_counter_ns()
+    mark = watch.mark(watch.look())
     result = work()
-    end, after_waited = time.perf_counter_ns(), watch.waited()
-    share = None
-    if waited is not None and after_waited is not None:
-        share = max(0.0, (after_waited - waited) / max(1, end - begin))
-    return result, Disturbance(before, watch.look(), watch.undisturbed_ms, share)
+    return result, watch.beside(mark, watch.look)
 
 
 def _around(block: Block) -> dict[str, Any]:
     """The facts of a scenario that is one block, of its second time where it had two."""
     facts = blocks.facts([block], noisy=block.disturbed)
     return {"samples": len(block.samples), "noisy": block.disturbed, "gave_up": False, **facts}
+
+
+def _minded(minder: Minder) -> dict[str, Any]:
+    """The facts of the blocks of a server's time."""
+    none = np.empty(0, dtype=np.int64)
+    again = [beside.counts and minder.patient for beside in minder.blocks]
+    seen = [Block(none, b, again=a) for b, a in zip(minder.blocks, again, strict=True)]
+    return {"noisy": minder.noisy, **blocks.facts(seen, noisy=minder.noisy)}
 
 
 def _consistent(samples_ns: NDArray[np.int64]) -> bool:

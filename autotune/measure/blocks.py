@@ -64,15 +64,10 @@ def watched(
     """
     if watch is None:
         return Block(take(call, start, size, group, deadline)), 0.0
-    waited, begin = watch.waited(), time.perf_counter_ns()
+    mark = watch.mark(before)
     samples = take(call, start, size, group, deadline)
-    end, after_waited = time.perf_counter_ns(), watch.waited()
-    after = watch.burst()
-    share = None
-    if waited is not None and after_waited is not None:
-        share = max(0.0, (after_waited - waited) / max(1, end - begin))
-    beside = Disturbance(before, after, watch.undisturbed_ms, share)
-    return Block(samples, beside, rss_bytes=rss_bytes()), after
+    beside = watch.beside(mark)
+    return Block(samples, beside, rss_bytes=rss_bytes()), beside.after_ms
 
 
 def take(call: Call, start: int, size: int, group: int, deadline: float) -> Samples:

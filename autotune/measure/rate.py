@@ -15,7 +15,7 @@ from autotune.measure.blocks import collector_off
 from autotune.measure.ladder import Ladder, next_rate, share_s
 from autotune.measure.offline import settle
 from autotune.measure.probe import LEAST_REQUESTS, LEVEL, Probe, judge, plan
-from autotune.measure.server import Clock, Run, Times, VirtualTime, drive
+from autotune.measure.server import Clock, Minder, Run, Times, VirtualTime, drive
 from autotune.measure.tail import Evidence, Tail, evidence, tail
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def highest(
     limit_ms: float,
     settings: RateSettings | None = None,
     clock: Clock | None = None,
+    minder: Minder | None = None,
 ) -> Highest:
     """The highest rate of Poisson arrivals whose p99 is, with 95 % confidence, within the limit.
 
@@ -137,6 +138,7 @@ def highest(
         limit_ms: On the p99 of the latency from the scheduled arrival.
         settings: How long to search, and how closely.
         clock: The wall clock, unless another is given.
+        minder: Has disturbed blocks served again; without one none is.
 
     Raises:
         ValueError: The limit is not above zero, or there are no samples.
@@ -151,7 +153,7 @@ def highest(
         curve = _warm_up(run, samples, batcher, settings.max_s * _WARMUP_SHARE, clock)
         forecast = _forecast(curve, batcher, limit_ms, settings)
         ladder = Ladder(batcher, limit_ms, settings.tolerance, curve[1] / 1e9, forecast)
-        return _search(run, samples, ladder, settings, deadline, clock)
+        return _search(run, samples, ladder, settings, deadline, clock, minder)
 
 
 def _search(
@@ -161,6 +163,7 @@ def _search(
     settings: RateSettings,
     deadline: int,
     clock: Clock,
+    minder: Minder | None,
 ) -> Highest:
     probes: list[Probe] = []
     streams: list[Times] = []
@@ -179,7 +182,7 @@ def _search(
         )
         if load is None:
             return _told(ladder, "time", probes, streams)
-        seen = drive(run, samples, ladder.batcher, load, clock)
+        seen = drive(run, samples, ladder.batcher, load, clock, minder, deadline)
         probes.append(judge(load, seen, ladder.limit_ms))
         streams.append(seen.latencies_ns)
 

@@ -123,6 +123,21 @@ def times(seconds: float) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """Where a block begins.
+
+    Attributes:
+        before_ms: The reference's time before it.
+        waited: How long threads had waited for a core by then, in ns; None where unknown.
+        began_ns: By ``time.perf_counter_ns``.
+    """
+
+    before_ms: float
+    waited: int | None
+    began_ns: int
+
+
+@dataclass(frozen=True)
 class Watch:
     """Looks at the machine before and after a block of samples.
 
@@ -135,6 +150,18 @@ class Watch:
     undisturbed_ms: float
     burst: Callable[[], float] = burst
     waited: Callable[[], int | None] = waited_ns
+
+    def mark(self, before_ms: float) -> Mark:
+        """A block begins; ``before_ms`` is the reference's time before it."""
+        return Mark(before_ms, self.waited(), time.perf_counter_ns())
+
+    def beside(self, mark: Mark, look: Callable[[], float] | None = None) -> Disturbance:
+        """What went on beside the block that has ended; ``look`` is the burst unless told."""
+        end, waited = time.perf_counter_ns(), self.waited()
+        share = None
+        if mark.waited is not None and waited is not None:
+            share = max(0.0, (waited - mark.waited) / max(1, end - mark.began_ns))
+        return Disturbance(mark.before_ms, (look or self.burst)(), self.undisturbed_ms, share)
 
     def look(self) -> float:
         """The reference's time now in ms; a burst that is too slow is taken a second time.

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.measure.batcher import Batcher, assemble
-from autotune.measure.blocks import collector_off
-from autotune.measure.loop import RACING_CALLS
+from autotune.measure.blocks import LEAST_CALM, collector_off
+from autotune.measure.loop import BLOCK_S, RACING_CALLS
+from autotune.measure.reference import Disturbance, Mark, Watch
 
 if TYPE_CHECKING:
     from autotune.contracts import Arrays
@@ -25,6 +26,11 @@ _Notes = list[tuple[int, int, int]]
 
 _SPIN_NS = 1_000_000
 """Sleeping ends so long before it is time: the kernel wakes a process late, not early."""
+
+
+BLOCK_NS = round(1e9 * BLOCK_S)
+_PATIENCE = 20
+"""Among fewer blocks few may be undisturbed by chance."""
 
 
 def wait_until(moment_ns: int) -> None:
@@ -131,6 +137,44 @@ class ServerRun:
         }
 
 
+class Minder:
+    """Looks at the machine between blocks of a server's time; a disturbed block is served again.
+
+    Between two batches the server's time can stand still, and go back: the requests of a disturbed
+    block come once more, to the queue as it was before it. That is given up where too few blocks
+    are undisturbed: then what is seen is the machine as it is, and ``noisy``.
+
+    Attributes:
+        blocks: What went on beside each block so far, with those that were served again.
+        noisy: Whether disturbed blocks count, because there was little else.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self.blocks: list[Disturbance] = []
+        self.patient = True
+        self._mark: Mark | None = None
+
+    @property
+    def noisy(self) -> bool:
+        """Whether disturbed blocks may count, because there was little else."""
+        calm = sum(not block.counts for block in self.blocks)
+        return not self.patient or calm < LEAST_CALM * len(self.blocks)
+
+    def begin(self) -> None:
+        """The first block of a load begins."""
+        self._mark = self._watch.mark(self._watch.burst())
+
+    def again(self) -> bool:
+        """A block has ended and the next begins; whether it is to be the same once more."""
+        assert self._mark is not None
+        beside = self._watch.beside(self._mark)
+        self.blocks.append(beside)
+        self._mark = self._watch.mark(beside.after_ms)
+        self.patient = self.patient and not (self.noisy and len(self.blocks) >= _PATIENCE)
+        return beside.counts and self.patient
+
+
 def serve(
     run: Run, samples: Sequence[Arrays], batcher: Batcher, load: Load, clock: Clock | None = None
 ) -> ServerRun:
@@ -155,15 +199,25 @@ def serve(
 
 
 def drive(
-    run: Run, samples: Sequence[Arrays], batcher: Batcher, load: Load, clock: Clock
+    run: Run,
+    samples: Sequence[Arrays],
+    batcher: Batcher,
+    load: Load,
+    clock: Clock,
+    minder: Minder | None = None,
+    deadline_ns: float = math.inf,
 ) -> ServerRun:
-    """As ``serve``, for those who serve many loads and switch the garbage collector off once."""
+    """As ``serve``, for those who serve many loads and switch the garbage collector off once.
+
+    The ``minder`` has disturbed blocks served again; without one none is. Once the clock says
+    ``deadline_ns`` nobody is served any more.
+    """
     if not samples:
         raise ValueError("a server needs samples to serve: got none")
     offsets = schedule(load)
     begin = clock.now()
     arrivals: list[int] = (begin + offsets).tolist()
-    notes = _serve(run, samples, batcher, arrivals, load.give_up, clock)
+    notes = _serve(run, samples, batcher, arrivals, load.give_up, clock, minder, deadline_ns)
     return _told(batcher, arrivals, notes, (clock.now() - begin) / 1e9)
 
 
@@ -187,27 +241,46 @@ def _serve(
     arrivals: list[int],
     give_up: GiveUp | None,
     clock: Clock,
+    minder: Minder | None,
+    deadline_ns: float,
 ) -> _Notes:
-    """The loop: when each batch began and ended and its size; all arithmetic comes afterwards."""
+    """The loop: when each batch began and ended and its size; all arithmetic comes afterwards.
+
+    Times are the clock's, less what stood still.
+    """
     now = clock.now
     notes: _Notes = []
-    first = above = 0
+    first = above = still = 0
+    begun = now()
+    kept = 0, 0, 0
+    if minder is not None:
+        minder.begin()
+        still = now() - begun
     while first < len(arrivals):
         ready = batcher.ready_ns(arrivals, first)
-        start = now()
+        start = now() - still
         while start < ready:
-            clock.wait_until(ready)
-            start = now()
+            clock.wait_until(ready + still)
+            start = now() - still
         size = batcher.size(arrivals, first, start)
         run(assemble(samples, first, size))
-        end = now()
+        end = now() - still
         notes.append((start, end, size))
         if give_up is not None:
             oldest = end - round(give_up.above_ms * 1e6)
             above += bisect_left(arrivals, oldest, first, first + size) - first
-            if above > give_up.allowed and first + size >= RACING_CALLS:
-                break
         first += size
+        late = end + still > deadline_ns
+        over = late or (give_up is not None and above > give_up.allowed and first >= RACING_CALLS)
+        if minder is not None and (over or end - begun > BLOCK_NS or first == len(arrivals)):
+            if not minder.again():
+                kept, begun = (len(notes), first, above), end
+            elif kept[0] or not late:
+                (place, first, above), over = kept, late
+                del notes[place:]
+            still = now() - begun
+        if over:
+            break
     return notes
 
 

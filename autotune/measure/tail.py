@@ -82,7 +82,7 @@ def within_reach(model: Tail, probes: Sequence[Probe], left_s: float) -> float:
     """
     tried = sorted((p for p in probes if not p.hopeless), key=lambda probe: probe.rate_per_s)
     rates = np.sort(np.append(model.rate_per_s * _GRID, [p.rate_per_s for p in tried]))
-    sizes = rates * left_s * _worth(tried)
+    sizes = rates * max(0.0, left_s) * _worth(tried)
     above = sizes * BEYOND * (rates / model.rate_per_s) ** model.slope
     above += _CUSHION * np.sqrt(above)
     holds = above <= _allowed(sizes)

@@ -2,8 +2,11 @@
 
 Both drive one session in one process on the lane. SingleStream: blocks in turn (ours, LoadGen's,
 ours, ...) and the ratio of each percentile per pair. Server, one request a batch: the highest rate
-that we find under a limit on the p99, and the rate up to which LoadGen calls its runs valid under
-the same limit; it begins at ours and steps until one is valid and one is not.
+that we find under a limit on the p99, over the rate at which LoadGen's p99 is the limit. That one
+is where a line through its p99 at some rates around ours crosses the limit, both logarithmic; each
+rate has several runs, in turn, and the median of their p99 counts. Beside it the same of our own
+server, whose runs take turns with LoadGen's: that compares the clocks, without the margin of a
+bound.
 
 Needs the extra ``loadgen`` (``pip install "autotune[loadgen]"``).
 """
@@ -15,9 +18,11 @@ import ctypes
 import json
 import math
 import os
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +33,16 @@ from lanes import bench, fresh, inputs, prepare, some
 from record import publish
 
 from autotune import plugins
-from autotune.measure import LoopSettings, latency_columns, time_calls
+from autotune.measure import LoopSettings, latency_columns, time_calls, watch
 from autotune.measure.batcher import Batcher
 from autotune.measure.rate import RateSettings, highest
+from autotune.measure.server import Load, Minder, serve
 
 Request = Callable[[int], object]
 PERCENTILES = {"p50": 0.03, "p90": 0.03, "p99": 0.15}
 RATE_WITHIN = 0.10
-STEP = 1.04
-"""LoadGen's rates: each so many times the one before."""
-MOST_STEPS = 12
+RATES = (0.92, 0.97, 1.02, 1.07, 1.12)
+"""Over the rate that our search found: those that are run."""
 _MARK = ":::MLLOG "
 _PR_SET_TIMERSLACK = 29
 
@@ -45,10 +50,11 @@ _PR_SET_TIMERSLACK = 29
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--artifacts", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=9, help="pairs of blocks")
+    parser.add_argument("--rounds", type=int, default=7, help="pairs of blocks")
     parser.add_argument("--seconds", type=float, default=2.0, help="of one block")
-    parser.add_argument("--rate-seconds", type=float, default=60.0, help="of our search for a rate")
-    parser.add_argument("--probe-seconds", type=float, default=15.0, help="of LoadGen at one rate")
+    parser.add_argument("--rate-seconds", type=float, default=30.0, help="of our search for a rate")
+    parser.add_argument("--runs", type=int, default=5, help="of each at one rate")
+    parser.add_argument("--run-seconds", type=float, default=2.0, help="of one of them")
     parser.add_argument("--services", type=float, default=8.0, help="the limit over the p50")
     parser.add_argument("--store", type=Path, help="keep the artifacts here")
     options = parser.parse_args()
@@ -58,7 +64,7 @@ def main() -> None:
         for settings in some(options.artifacts):
             entry, alone = prepare(space, settings), prepare(space, {**settings, "batch": 1})
             row = fresh(target, single_stream, entry, data, options.rounds, options.seconds)
-            lengths = options.rate_seconds, options.probe_seconds
+            lengths = options.rate_seconds, options.runs, options.run_seconds
             row |= fresh(target, server, alone, data, options.services, *lengths)
             rows.append({"artifact": entry["name"], **row})
     publish(__file__, "Ours over MLPerf LoadGen's, the same artifact in turn", rows)
@@ -98,44 +104,71 @@ def _ours(call: Request, seconds: float) -> dict[str, float]:
 
 
 def server(
-    entry: Mapping[str, Any], data: str, services: float, seconds: float, probe_s: float
+    entry: Mapping[str, Any],
+    data: str,
+    services: float,
+    seconds: float,
+    runs: int,
+    run_s: float,
 ) -> dict[str, object]:
     """Our highest rate under a limit of so many services, over LoadGen's."""
     backend = plugins.load("backends", entry["backend"])
     requests = inputs(entry, data)
     whole = Path(entry["artifact"]), entry["settings"], 1, 1
-    with backend.open(*whole) as session:
+    with backend.open(*whole) as session, awake():
 
         def call(i: int) -> object:
             return session.run(requests[i % len(requests)])
 
         typical = time_calls(call, settings=LoopSettings())
         limit_ms = services * float(np.median(typical.samples_ns)) / 1e6
-        found = highest(session.run, requests, Batcher(), limit_ms, RateSettings(max_s=seconds))
-        ours = found.rate_per_s or 0.0
-        theirs = _highest(
-            lambda rate: _server(call, len(requests), rate, limit_ms, probe_s),
-            ours or found.probes[-1].rate_per_s,
-        )
-    ratio = ours / theirs
+        settings, minder = RateSettings(max_s=seconds), Minder(watch())
+        found = highest(session.run, requests, Batcher(), limit_ms, settings, minder=minder)
+        middle = found.rate_per_s or found.probes[-1].rate_per_s
+        tails: dict[str, dict[float, list[float]]] = {"ours": {}, "theirs": {}}
+        for number in range(runs):
+            for rate in (factor * middle for factor in RATES):
+                load = Load(rate, round(rate * run_s), seed=number)
+                seen = serve(session.run, requests, Batcher(), load).latencies_ns
+                tails["ours"].setdefault(rate, []).append(float(np.quantile(seen, 0.99)) / 1e6)
+                told = _server(call, len(requests), rate, limit_ms, run_s, number)
+                tails["theirs"].setdefault(rate, []).append(told)
+    ours, theirs = (crossing(tails[whose], limit_ms) for whose in ("ours", "theirs"))
+    ratio = (found.rate_per_s or 0.0) / theirs
     return {
         "limit ms": limit_ms,
-        "rate/s": ours,
+        "rate/s": found.rate_per_s,
         "LoadGen's": theirs,
         "rate": ratio,
         "rate reached": abs(ratio - 1) <= RATE_WITHIN,
+        "p99 is the limit": ours / theirs,
     }
 
 
-def _highest(holds: Callable[[float], bool], start: float) -> float:
-    """The middle between the highest rate that holds and the next, which does not."""
-    rate, good = start, holds(start)
-    for _ in range(MOST_STEPS):
-        following = rate * STEP if good else rate / STEP
-        if holds(following) != good:
-            return math.sqrt(rate * following)
-        rate = following
-    return math.nan
+def crossing(tails_ms: Mapping[float, list[float]], limit_ms: float) -> float:
+    """The rate at which the p99 is the limit: a line through the logarithms of what was seen."""
+    rates = np.log(list(tails_ms))
+    seen = np.log([float(np.median(found)) for found in tails_ms.values()])
+    slope, at = np.polyfit(rates, seen, 1)
+    return float(np.exp((math.log(limit_ms) - at) / slope)) if slope > 0 else math.nan
+
+
+@contextmanager
+def awake() -> Iterator[None]:
+    """The lane's core does not halt: a process runs on it whenever nobody else wants to.
+
+    LoadGen sleeps until an arrival, and a virtual core that halted wakes late; our server does not
+    sleep in the last millisecond.
+    """
+    program = (
+        "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 # ---- LoadGen -------------------------------------------------------------------------------------
@@ -156,7 +189,10 @@ def _single_stream(call: Request, count: int, seconds: float) -> dict[str, float
     }
 
 
-def _server(call: Request, count: int, rate_per_s: float, limit_ms: float, seconds: float) -> bool:
+def _server(
+    call: Request, count: int, rate_per_s: float, limit_ms: float, seconds: float, seed: int
+) -> float:
+    """The p99 in ms of a run of the Server scenario."""
     import mlperf_loadgen as lg
 
     settings = lg.TestSettings()
@@ -165,9 +201,11 @@ def _server(call: Request, count: int, rate_per_s: float, limit_ms: float, secon
     settings.server_target_qps = rate_per_s
     settings.server_target_latency_ns = round(1e6 * limit_ms)
     settings.server_target_latency_percentile = 0.99
+    settings.schedule_rng_seed = 1 + seed
     settings.min_duration_ms = round(1e3 * seconds)
     settings.min_query_count = 1
-    return bool(_drive(call, count, settings)["result_validity"] == "VALID")
+    told: float = _drive(call, count, settings)["result_99.00_percentile_latency_ns"]
+    return told / 1e6
 
 
 def _drive(call: Request, count: int, settings: Any) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """A hostile load on every core for a third of the time: is it seen, and is anything silently wrong?
 
 A few configurations are measured over and over by the engine's own stage, in fresh processes; one
-process on each core, the lane's included, sums numbers without end while it is let. Two ways: all
-of the middle third, and for one second in every three, so that it begins and ends within
-measurements. The isolated value of a configuration is the median of as many measurements before.
+process on each core, the lane's included, sums numbers without end while it is let, with as high a
+priority as what is measured. Two ways: all of the middle third, and for one second in every three,
+so that it begins and ends within measurements. The isolated value of a configuration is the median
+of as many measurements before.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from lanes import Settings, bench, measure, name, prepare, some
-from neighbours import Neighbours, neighbours, spinning
+from neighbours import Neighbours, hostile, neighbours
 from record import publish
 from stages import Bench
 
@@ -55,7 +56,7 @@ def main() -> None:
             prepare(space, settings)
         alone = {name(s): isolated(space, s, options) for s in chosen}
         everywhere = [(core,) for core in sorted(os.sched_getaffinity(0))]
-        with neighbours(spinning, everywhere) as load:
+        with neighbours(hostile, everywhere) as load:
             rows = [
                 row(words, [*taken(space, chosen, options, way(load, options.seconds))], alone)
                 for words, way in (("the middle third", third), ("1 s in every 3", bursts))

@@ -26,10 +26,10 @@ from record import publish
 
 from autotune import plugins
 from autotune.engine import serving
-from autotune.measure import LoopSettings, server, time_calls
+from autotune.measure import LoopSettings, server, time_calls, watch
 from autotune.measure.batcher import Batcher
 from autotune.measure.rate import Highest, RateSettings, highest
-from autotune.measure.server import Load, VirtualTime
+from autotune.measure.server import Load, Minder, VirtualTime
 
 MS = 1_000_000
 STALL_MS, STALLED_CALL = 100.0, 200
@@ -209,8 +209,9 @@ def batching(
 def mean_ms(run: Callable[[Any], object], entry: Mapping[str, Any], data: str, size: int) -> float:
     """A batch's mean time in the closed loop."""
     requests = inputs({**entry, "batch": size}, data)
+    settings = LoopSettings(min_s=1.0, max_s=3.0)
     timing = time_calls(
-        lambda i: run(requests[i % len(requests)]), settings=LoopSettings(min_s=1.0, max_s=3.0)
+        lambda i: run(requests[i % len(requests)]), settings=settings, watch=watch()
     )
     return float(timing.samples_ns.mean()) / MS
 
@@ -227,7 +228,8 @@ def served(
     """The highest rate: of a model, or, in virtual time, of one that takes what ``work`` says."""
     requests = inputs({**entry, "batch": 1}, data)
     if not virtual:
-        return highest(work, requests, batcher, limit_ms, RateSettings(max_s=seconds))
+        settings = RateSettings(max_s=seconds)
+        return highest(work, requests, batcher, limit_ms, settings, minder=Minder(watch()))
     settings = RateSettings(max_s=_SIMULATED * limit_ms / 1e3)
     clock = VirtualTime()
 

@@ -1,5 +1,6 @@
 """Each scenario on callables whose behaviour is known, on the real clock."""
 
+import itertools
 import json
 import time
 from dataclasses import replace
@@ -118,19 +119,20 @@ def test_a_clock_too_coarse_for_a_request_is_told(monkeypatch):
 
 
 def test_what_goes_on_beside_a_server_marks_it():
-    clock = iter(range(0, 10**12, 10**11))
+    clock = itertools.count(0, 10**11)
     robbed = Watch(1.0, burst=lambda: 1.0, waited=lambda: next(clock))
     seen = scenarios.server(sleeping(0.002), INPUTS, Batcher(), 0.5, BRIEF, robbed)
     assert seen.facts["noisy"]
     assert seen.facts["run_queue_share"] > 1
-    assert seen.facts["disturbed_blocks"] == seen.facts["blocks"] == 1
-    assert seen.facts["retries"] == 1
+    assert seen.facts["disturbed_blocks"] == seen.facts["blocks"] > 0
 
 
-def test_a_server_that_was_disturbed_is_asked_again():
-    told = iter([0, 10**12, *[2 * 10**12] * 4])  # it waits all the first time, and never later
+def test_what_was_disturbed_is_served_again():
+    told = itertools.chain([0, 10**12], itertools.repeat(2 * 10**12))  # it waits at first alone
     robbed = Watch(1.0, burst=lambda: 1.0, waited=lambda: next(told))
-    seen = scenarios.server(sleeping(0.002), INPUTS, Batcher(), 0.5, BRIEF, robbed)
+    longer = replace(BRIEF, tail_max_s=2.0)
+    seen = scenarios.server(sleeping(0.002), INPUTS, Batcher(), 50.0, longer, robbed)
     assert not seen.facts["noisy"]
     assert seen.facts["run_queue_share"] == 0
-    assert seen.facts["retries"] == 1
+    assert seen.facts["retries"] == seen.facts["disturbed_blocks"] == 1
+    assert seen.facts["blocks"] > 3

@@ -54,7 +54,7 @@ def queue(threshold, slope=6.0, **more):
 
 
 @given(
-    threshold=st.floats(150, 5000),
+    threshold=st.floats(150, 1500),
     off=st.none() | st.floats(0.5, 2.0),
     slope=st.floats(3.0, 12.0),
 )

@@ -11,7 +11,18 @@ from scipy.stats import kstest
 
 from autotune.measure.batcher import Batcher
 from autotune.measure.offline import OfflineSettings, flood
-from autotune.measure.server import Clock, GiveUp, Load, VirtualTime, schedule, serve, wait_until
+from autotune.measure.reference import Watch
+from autotune.measure.server import (
+    Clock,
+    GiveUp,
+    Load,
+    Minder,
+    VirtualTime,
+    drive,
+    schedule,
+    serve,
+    wait_until,
+)
 
 SAMPLES = [{"x": np.full((1, 2), i, dtype=np.float32)} for i in range(16)]
 MS = 1_000_000
@@ -268,3 +279,75 @@ def test_a_model_of_2_ms_is_served_on_the_wall_clock():
     assert found.latencies_ns.min() < 4 * MS
     assert np.all(found.latencies_ns >= lindley(schedule(load), [2 * MS] * 100))
     assert schedule(load)[-1] / 1e9 <= found.seconds <= wall
+
+
+# ---- disturbed blocks ----------------------------------------------------------------------------
+
+
+class Machine:
+    """Virtual time on a machine that others slow down now and then; its reference tells when."""
+
+    def __init__(self, slow):
+        self.virtual, self.slow, self.looks = VirtualTime(), slow, 0
+
+    def watch(self):
+        return Watch(1.0, burst=self.burst, waited=lambda: None)
+
+    def burst(self):
+        self.looks += 1
+        self.virtual.now_ns += 2 * MS
+        return 1.5 if self.slow(self.virtual.now_ns / 1e9) else 1.0
+
+    def run(self, batch):
+        slow = self.slow(self.virtual.now_ns / 1e9)
+        self.virtual.now_ns += (6 if slow else 2) * MS
+
+    def serve(self, load, minder, deadline_ns=np.inf):
+        whole = self.run, SAMPLES, Batcher(), load, self.virtual.clock
+        return drive(*whole, minder, deadline_ns)
+
+
+def test_what_was_disturbed_is_served_again_as_if_it_had_not_been():
+    """A third of the time everything takes three times as long: more than the server can do."""
+    machine = Machine(slow=lambda t: t % 3 > 2)
+    minder = Minder(machine.watch())
+    load = Load(400.0, 4000)
+    run = machine.serve(load, minder)
+    assert np.array_equal(run.latencies_ns, lindley(schedule(load), [2 * MS] * 4000))
+    disturbed = sum(block.counts for block in minder.blocks)
+    assert len(minder.blocks) / 5 < disturbed < len(minder.blocks) / 2
+    assert not minder.noisy
+    assert run.seconds > 12  # 10 s of arrivals, and what was served twice
+    assert machine.looks == len(minder.blocks) + 1
+
+
+def test_a_hopeless_load_is_not_given_up_for_what_was_disturbed():
+    machine = Machine(slow=lambda t: 0.5 < t < 1.5)
+    load = Load(400.0, 2000, give_up=GiveUp(above_ms=50.0, allowed=20))
+    run = machine.serve(load, Minder(machine.watch()))
+    assert len(run.latencies_ns) == 2000
+    assert run.latencies_ns.max() < 50 * MS
+    alone = Machine(slow=lambda t: 0.5 < t < 1.5).serve(load, None)
+    assert len(alone.latencies_ns) < 1000
+
+
+def test_where_almost_all_is_disturbed_the_machine_is_taken_as_it_is():
+    machine = Machine(slow=lambda t: True)
+    minder = Minder(machine.watch())
+    run = machine.serve(Load(100.0, 1000), minder)
+    assert minder.noisy
+    assert len(run.latencies_ns) == 1000
+    assert run.latencies_ns.min() == 6 * MS
+    assert len(minder.blocks) > 20
+
+
+def test_nobody_is_served_after_the_deadline_and_what_was_disturbed_then_does_not_count():
+    machine = Machine(slow=lambda t: t > 4.8)
+    minder = Minder(machine.watch())
+    run = machine.serve(Load(400.0, 4000), minder, deadline_ns=5 * 10**9)
+    assert run.seconds == pytest.approx(5.0, abs=0.1)
+    assert 1500 < len(run.latencies_ns) < 2000
+    assert run.latencies_ns.max() < 40 * MS  # of the disturbed 0.2 s nothing is left
+    late = Machine(slow=lambda t: True)
+    first = late.serve(Load(400.0, 4000), Minder(late.watch()), deadline_ns=1)
+    assert len(first.latencies_ns) == 1  # something is always told
