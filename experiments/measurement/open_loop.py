@@ -40,7 +40,7 @@ BLANK = [{"x": np.full((1, 1), i, dtype=np.float32)} for i in range(16)]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=400.0, help="for a search against theory")
+    parser.add_argument("--seconds", type=float, default=600.0, help="for a search against theory")
     parser.add_argument("--batch-seconds", type=float, default=60.0, help="for a real model's")
     parser.add_argument("--max-batch", type=int, nargs="*", default=[4, 16])
     parser.add_argument("--store", type=Path, help="keep the artifacts here")
@@ -49,7 +49,7 @@ def main() -> None:
         target, data = space.spec.targets[0], str(space.data())
         rows = fresh(target, stalls)
         for services in (5, 10):
-            rows.append(fresh(target, theory, 0.5, services, options.seconds))
+            rows.append(fresh(target, theory, 1.0, services, options.seconds))
         entry = prepare(space, {"backend": "onnxruntime"})
         for size in options.max_batch:
             rows.append(fresh(target, batching, entry, data, size, options.batch_seconds))
@@ -129,7 +129,7 @@ def theory(service_ms: float, services: float, seconds: float) -> dict[str, obje
     limit_ms = services * service_ms
     run = spin(service_ms)
     settings = RateSettings(max_s=seconds, tolerance=0.01, most_requests=1_000_000)
-    found = highest(run, BLANK, Batcher(), limit_ms, settings)
+    found = highest(run, BLANK, Batcher(), limit_ms, settings, minder=Minder(watch()))
     expected = highest_load(services) * 1e3 / service_ms
     return row(
         f"highest rate of {service_ms:g} ms, p99 <= {limit_ms:g} ms, M/D/1",
