@@ -1,5 +1,8 @@
 """The measuring process under each scenario, and what it tells of models that misbehave."""
 
+import os
+import subprocess
+import sys
 from dataclasses import asdict
 
 import numpy as np
@@ -105,3 +108,33 @@ def test_a_model_that_leaks_and_answers_differently_is_told(measured, tmp_path):
     assert differs.startswith("the same request was answered differently later on")
     assert leaks.endswith("bytes with every request: it leaks")
     assert answer["columns"]["latency_p50_ms"]["value"] > 0
+
+
+# ---- the lane ------------------------------------------------------------------------------------
+
+TAKES = """
+import os, sys
+from autotune.engine.child import take
+take([int(core) for core in sys.argv[1:]])
+print(sorted(os.sched_getaffinity(0)), os.getpriority(os.PRIO_PROCESS, 0))
+"""
+RAISES = "import os; os.setpriority(os.PRIO_PROCESS, 0, -20)"
+
+
+def told(program, *arguments):
+    ask = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(ask, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one core: a lane leaves none")
+def test_a_measuring_process_is_on_its_lane_and_ahead_of_others_where_it_may():
+    core = max(os.sched_getaffinity(0))
+    allowed = told(RAISES).returncode == 0
+    assert told(TAKES, core).stdout.split("] ") == [f"[{core}", f"{-20 if allowed else 0}\n"]
+
+
+@pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < (os.cpu_count() or 1), reason="not all cores may be used"
+)
+def test_a_lane_of_all_cores_lets_the_rest_of_the_engine_run():
+    assert told(TAKES, *sorted(os.sched_getaffinity(0))).stdout.endswith("] 0\n")
