@@ -142,7 +142,11 @@ def _latency(
     effort: Effort,
     scenario: Scenario,
 ) -> Stage:
-    asked = {} if scenario == SINGLE_STREAM else {"scenario": scenario.request(configuration)}
+    asked: dict[str, Any] = {}
+    if scenario != SINGLE_STREAM:
+        asked["scenario"] = scenario.request(configuration)
+    if scenario.kind == "server":
+        asked["revision"] = 2  # the search for the rate
     return Stage(
         name="latency",
         function="autotune.engine.lane:latency",
