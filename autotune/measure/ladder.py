@@ -13,11 +13,14 @@ from autotune.measure.tail import Tail, evidence, tail, within_reach
 
 PROBES = 5
 """So many that tell something share the time."""
+_SCOUTS = 20
 _UNCROWDED = 0.25
 """Up to this load most requests find the server free: at lower rates no median is much lower."""
 _NEAR = 1.05
 """The first step away from a forecast that is hopeless; the next is its square, ..."""
 _MOST = 2.0
+_COMPANY = 0.1
+"""Of the batches so many are full before the server is free where requests wait for it, too."""
 _COARSE = 1.1
 """Closer than this no rate is looked for between one that is too slow and one that is too fast."""
 
@@ -39,6 +42,14 @@ class Ladder:
         waits = self.batcher.max_batch > 1
         return waits and service_ms <= self.limit_ms < service_ms + self.batcher.max_queue_delay_ms
 
+    def busy(self, probes: Sequence[Probe]) -> list[Probe]:
+        """Those from which on more requests mean more waiting: all, unless company is needed."""
+        return [p for p in probes if not self.company_needed or p.pressed_share > _COMPANY]
+
+    def tail(self, probes: Sequence[Probe]) -> Tail | None:
+        """How the requests above the limit hang on the rate, as far as anything tells it."""
+        return tail(self.busy(probes), self.forecast)
+
 
 def next_rate(
     probes: Sequence[Probe], ladder: Ladder, left_s: float
@@ -48,18 +59,18 @@ def next_rate(
     Once something is known of the tail it is the highest rate that the time left could still show
     to hold. Before that, rates are doubled or halved (from a forecast: in steps that grow).
     """
-    model = tail(probes, ladder.forecast)
-    able = [probe.rate_per_s for probe in probes if not probe.hopeless]
+    model = ladder.tail(probes)
+    able = [probe.rate_per_s for probe in ladder.busy(probes) if not probe.hopeless]
     if model is not None and (able or not probes):
         rate = within_reach(model, probes, left_s)
         held = evidence(probes)
         if held is not None and rate <= held.rate_per_s * (1 + ladder.tolerance):
             return "found"
-        return _between(rate, probes)
+        return _between(rate, ladder.busy(probes))
     if not probes:
         return 1 / ladder.service_s
     if able:
-        return _between(_MOST * max(able), probes)
+        return _between(_MOST * max(able), ladder.busy(probes))
     if ladder.forecast is None and ladder.company_needed:
         busier = _busier(probes)
         if busier is not None:
@@ -72,8 +83,10 @@ def next_rate(
 
 
 def share_s(probes: Sequence[Probe], left_s: float) -> float:
-    """How long the next probe should take: those that told nothing do not count."""
+    """How long the next probe should take: little as long as those before told nothing."""
     told = sum(not probe.hopeless and probe.above > 0 for probe in probes)
+    if probes and not told:
+        return left_s / _SCOUTS
     return left_s / max(1, PROBES - told)
 
 

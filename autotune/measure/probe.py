@@ -31,7 +31,8 @@ class Probe:
         rate_per_s: Requests per second that were asked for.
         answered: Requests that got their answer.
         above: Those of them that took longer than the limit.
-        effective: How many independent requests tell as much of the p99.
+        effective: How many independent requests tell as much of the p99: no more than batches that
+            left nobody waiting, between which the queue forgets.
         hopeless: Whether the server does not keep up, or far more than 1 % took longer.
         unanswered: Requests that waited for their answer when a hopeless probe was ended.
         p50_ms, p99_ms: Of the latencies that were seen.
@@ -95,6 +96,7 @@ def judge(load: Load, seen: ServerRun, limit_ms: float) -> Probe:
     gave_up = load.give_up is not None and above > load.give_up.allowed
     pressed = seen.pressed_share > SATURATED
     bound = None if gave_up else statistics.upper_bound(latencies_ms, LEVEL)
+    calm = (1 - seen.pressed_share) * len(seen.batch_sizes)
     if gave_up:
         why = f"{above} of the first {answered} requests took longer"
     elif pressed:
@@ -107,7 +109,7 @@ def judge(load: Load, seen: ServerRun, limit_ms: float) -> Probe:
         rate_per_s=load.rate_per_s,
         answered=answered,
         above=above,
-        effective=statistics.quantile_size(latencies_ms, LEVEL),
+        effective=min(statistics.quantile_size(latencies_ms, LEVEL), calm),
         hopeless=gave_up or pressed,
         unanswered=seen.unanswered,
         p50_ms=float(np.median(latencies_ms)),

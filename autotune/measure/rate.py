@@ -16,13 +16,13 @@ from autotune.measure.ladder import Ladder, next_rate, share_s
 from autotune.measure.offline import settle
 from autotune.measure.probe import LEAST_REQUESTS, LEVEL, Probe, judge, plan
 from autotune.measure.server import Clock, Minder, Run, Times, VirtualTime, drive
-from autotune.measure.tail import Evidence, Tail, evidence, tail
+from autotune.measure.tail import Evidence, Tail, evidence
 
 if TYPE_CHECKING:
     from autotune.contracts import Arrays
 
 _WARMUP_SHARE = 0.1
-_FORECAST_PROBES, _FORECAST_REQUESTS = 10, 5_000
+_FORECAST_PROBES, _FORECAST_REQUESTS = 10, 10_000
 _ENDLESS_S = 1e9
 
 
@@ -241,7 +241,7 @@ def _forecast(
         )
         assert load is not None
         probes.append(judge(load, drive(run, blank, batcher, load, virtual.clock), limit_ms))
-    return tail(probes, None)
+    return ladder.tail(probes)
 
 
 def _told(
@@ -270,7 +270,7 @@ def _fails_at(ladder: Ladder, probes: Sequence[Probe]) -> float | None:
     held = evidence(probes)
     least = held.rate_per_s if held else 0.0
     failed = [p.rate_per_s for p in probes if p.hopeless and p.rate_per_s > least]
-    model = tail(probes, ladder.forecast)
+    model = ladder.tail(probes)
     if model is not None and model.above > 0:
         failed.append(max(least, model.at_most_per_s))
     return min(failed, default=None)

@@ -19,7 +19,7 @@ NEAR = 1.03
 """What was seen at rates up to so many times higher is evidence: fewer requests wait less."""
 _SLOPE = 6.0
 """Where nothing tells it: an M/D/1 queue's is about that at limits of 5 to 10 service times."""
-_SLOPES = 2.0 ** np.linspace(-2, 1, 25)
+_SLOPES = 2.0 ** np.linspace(-2, 2, 33)
 _SPREAD = 0.7
 _WEIGHT = 2.0
 """What the model is anchored at counts as much as so many requests above the limit."""
@@ -85,13 +85,12 @@ def within_reach(model: Tail, probes: Sequence[Probe], left_s: float) -> float:
     sizes = rates * max(0.0, left_s) * _worth(tried)
     above = sizes * BEYOND * (rates / model.rate_per_s) ** model.slope
     above += _CUSHION * np.sqrt(above)
-    holds = above <= _allowed(sizes)
+    alone = above <= _allowed(sizes)
     for probe in tried:
         counts = (rates <= probe.rate_per_s) & (probe.rate_per_s <= rates * NEAR)
         sizes = sizes + counts * probe.effective
         above = above + counts * probe.effective_above
-        holds |= counts & (above <= _allowed(sizes))
-    return float(rates[holds].max(initial=rates[0]))
+    return float(rates[alone | (above <= _allowed(sizes))].max(initial=rates[0]))
 
 
 @dataclass(frozen=True)
@@ -108,15 +107,18 @@ class Evidence:
 def evidence(probes: Sequence[Probe]) -> Evidence | None:
     """The highest rate that holds; None where none does.
 
-    The requests of a probe and of those at little higher rates are taken together: a rate holds
-    where the upper bound of their p99 is within the limit. The higher rates can only make it worse.
+    A rate holds where the upper bound of the p99 is within the limit: of its probe, or of that and
+    all those at little higher rates together, which can only make it worse. Choosing among these
+    would choose the lucky ones. Hopeless probes at little lower rates speak against it.
     """
     able = sorted((p for p in probes if not p.hopeless), key=lambda probe: probe.rate_per_s)
     for place in reversed(range(len(able))):
-        near = [p for p in able[place:] if p.rate_per_s <= NEAR * able[place].rate_per_s]
-        for count in range(1, len(near) + 1):
-            if _hold(near[:count]):
-                return Evidence(tuple(near[:count]))
+        rate = able[place].rate_per_s
+        near = [p for p in able[place:] if p.rate_per_s <= NEAR * rate]
+        against = [p for p in probes if p.hopeless and rate / NEAR <= p.rate_per_s <= rate]
+        for together in (near[:1], near):
+            if _hold([*together, *against]):
+                return Evidence(tuple(together))
     return None
 
 

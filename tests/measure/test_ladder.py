@@ -119,7 +119,7 @@ def test_where_company_is_needed_a_window_of_rates_is_found():
 
 def test_the_time_is_shared_by_the_probes_that_tell_something():
     assert share_s([], 50.0) == 10.0
-    assert share_s([probe(100.0, 0.5), probe(50.0, 0.0)], 50.0) == 10.0
+    assert share_s([probe(100.0, 0.5), probe(50.0, 0.0)], 50.0) == 2.5  # none has told a thing
     assert share_s([probe(100.0, 0.01)], 40.0) == 10.0
     assert share_s([probe(100.0, 0.01)] * 9, 40.0) == 40.0
 
@@ -166,7 +166,10 @@ def test_probes_at_little_higher_rates_are_taken_together_and_no_others():
     assert evidence([*three(100.0), probe(90.0, 0.0)]).rate_per_s == 90.0
 
 
-def test_what_is_hopeless_is_no_evidence():
+def test_what_is_hopeless_is_no_evidence_but_speaks_against_little_higher_rates():
     low, high = probe(100.0, 0.0), probe(101.0, 0.9)
     assert evidence([high]) is None
     assert evidence([low, high]).probes == (low,)
+    lucky = probe(102.0, 0.0)
+    assert evidence([low, high, lucky]).probes == (low,)
+    assert evidence([low, probe(90.0, 0.9), lucky]).rate_per_s == 102.0  # that was a stray

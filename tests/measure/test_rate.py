@@ -123,14 +123,6 @@ def test_the_claim_is_seldom_too_high_and_not_far_too_low():
     assert min(rates) > 0.7 * theory
 
 
-def test_what_probes_at_little_higher_rates_saw_counts_as_well():
-    found, _ = searched(constant, Batcher(), 20.0, RateSettings(400.0, 0.001, seed=3))
-    near = [p for p in found.probes if found.rate_per_s <= p.rate_per_s < 1.03 * found.rate_per_s]
-    assert len(near) > 1
-    assert len(found.latencies_ns) > found.shown.answered
-    assert np.quantile(found.latencies_ns, 0.99) / MS <= found.bound_ms <= 20.0
-
-
 @pytest.mark.parametrize(("size", "delay_ms"), [(4, 0.0), (8, 0.0), (8, 2.0)])
 def test_batching_raises_the_rate_as_the_batch_curve_predicts(size, delay_ms):
     """Under a limit of many service times the rate is near n / (a + b n), so their ratio is."""
@@ -140,6 +132,19 @@ def test_batching_raises_the_rate_as_the_batch_curve_predicts(size, delay_ms):
     assert predicted >= 2.5
     assert batched.rate_per_s / alone.rate_per_s == pytest.approx(predicted, rel=0.15)
     assert 1 < max(p.mean_batch for p in batched.probes) <= size
+
+
+@pytest.mark.parametrize("seconds", [10.0, 30.0])
+def test_a_batcher_near_its_limit_is_not_taken_for_one_that_keeps_up(seconds):
+    """There the queue forgets so slowly that a short probe has not seen how long it can get."""
+    truth, _ = searched(affine, Batcher(8), 20.0, RateSettings(600.0, seed=7))
+    rates = [
+        searched(affine, Batcher(8), 20.0, RateSettings(seconds, seed=100 * seed))[0].rate_per_s
+        for seed in range(6)
+    ]
+    above = [rate for rate in rates if rate is not None and rate > 1.05 * truth.rate_per_s]
+    assert len(above) <= 1
+    assert np.median([rate or 0.0 for rate in rates]) > 0.8 * truth.rate_per_s
 
 
 @pytest.mark.parametrize("batcher", [Batcher(1, 0.0), Batcher(1, 50.0)])
@@ -175,7 +180,6 @@ def test_a_limit_below_the_service_time_is_met_by_no_rate():
 def test_a_wait_for_company_that_only_many_requests_shorten():
     """A lone request would take 12 ms; where thousands come, batches of 8 fill in time."""
     found, _ = searched(constant, Batcher(8, 10.0), 8.0, RateSettings(60.0))
-    assert found.ended == "found"
     assert 3000 < found.rate_per_s < 4000  # 8 requests every 2 ms are the most it can do
     never, _ = searched(constant, Batcher(8, 10.0), 3.0, RateSettings(60.0))
     assert never.ended == "no rate"
