@@ -27,7 +27,7 @@ from record import publish
 from autotune import plugins
 from autotune.engine import serving
 from autotune.measure import LoopSettings, server, time_calls, watch
-from autotune.measure.batcher import Batcher
+from autotune.measure.batcher import Batcher, assemble
 from autotune.measure.rate import Highest, RateSettings, highest
 from autotune.measure.server import Load, Minder, VirtualTime
 
@@ -41,7 +41,7 @@ BLANK = [{"x": np.full((1, 1), i, dtype=np.float32)} for i in range(16)]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="for a search against theory")
-    parser.add_argument("--batch-seconds", type=float, default=60.0, help="for a real model's")
+    parser.add_argument("--batch-seconds", type=float, default=40.0, help="for a real model's")
     parser.add_argument("--max-batch", type=int, nargs="*", default=[4, 16])
     parser.add_argument("--store", type=Path, help="keep the artifacts here")
     options = parser.parse_args()
@@ -50,9 +50,10 @@ def main() -> None:
         rows = fresh(target, stalls)
         for services in (5, 10):
             rows.append(fresh(target, theory, 1.0, services, options.seconds))
-        entry = prepare(space, {"backend": "onnxruntime"})
-        for size in options.max_batch:
-            rows.append(fresh(target, batching, entry, data, size, options.batch_seconds))
+        for shape in ({}, {"student.width": 8, "student.depth": 1}):
+            entry = prepare(space, {"backend": "onnxruntime", **shape})
+            for size in options.max_batch:
+                rows.append(fresh(target, batching, entry, data, size, options.batch_seconds))
     publish(__file__, "The Server scenario on the wall clock", rows)
 
 
@@ -196,7 +197,7 @@ def batching(
             ratios.append((pair[1].rate_per_s or 0.0) / (pair[0].rate_per_s or math.inf))
     alone, batched = found[0]
     return row(
-        f"batches of {max_batch} over batches of 1, p99 <= {limit_ms:.3g} ms",
+        f"{entry['name']}: batches of {max_batch} over batches of 1, p99 <= {limit_ms:.3g} ms",
         ratios[1],
         ratios[0],
         0.15,
