@@ -208,11 +208,11 @@ def batching(
 
 
 def mean_ms(run: Callable[[Any], object], entry: Mapping[str, Any], data: str, size: int) -> float:
-    """A batch's mean time in the closed loop."""
-    requests = inputs({**entry, "batch": size}, data)
+    """A batch's mean time in the closed loop, put together of single samples as a server does."""
+    singles = inputs({**entry, "batch": 1}, data)
     settings = LoopSettings(min_s=1.0, max_s=3.0)
     timing = time_calls(
-        lambda i: run(requests[i % len(requests)]), settings=settings, watch=watch()
+        lambda i: run(assemble(singles, i * size, size)), settings=settings, watch=watch()
     )
     return float(timing.samples_ns.mean()) / MS
 
