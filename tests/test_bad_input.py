@@ -187,6 +187,7 @@ def failures(run):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_a_training_that_diverges_and_an_export_that_fails_are_the_trials_reasons(tiny, tmp_path):
     """One run in which every trial but two fails, each with a reason of its own."""
@@ -210,6 +211,7 @@ def test_a_training_that_diverges_and_an_export_that_fails_are_the_trials_reason
         assert (trial.outcome.stage, trial.outcome.error[: len(said)]) == ("export", said)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_the_users_own_training_teaches_and_its_errors_are_the_trials_reasons(tiny, tmp_path):
     """It is rehearsed with a rate of 1e-4; only at 0.5 does it leave what is no network."""

@@ -143,6 +143,7 @@ def test_the_same_command_on_a_finished_run_measures_nothing_again(folder, finis
     assert len(run.data.events) == before
 
 
+@pytest.mark.slow
 def test_more_trials_go_on_from_there(folder, finished):
     run, _ = finished
     before = {t.number: t.configuration.key for t in run.data.trials}
@@ -215,6 +216,7 @@ def test_a_wrong_space_file_is_told_with_its_line(folder, change, parts):
     assert not (folder / "wrong" / "runs").exists()
 
 
+@pytest.mark.slow
 def test_another_spec_in_the_same_folder_is_refused_and_forks(folder, finished):
     run, _ = finished
     other = ("run", "space.yaml", "--set", "space.batch=[1]", "--trials", "4", "--quiet")
