@@ -61,7 +61,7 @@ def test_offline_of_a_slow_model_is_partial():
     assert "too few for an interval" in seen.warnings[0]
 
 
-def served(service_ms, batcher, p99_ms):
+def served(service_ms, batcher, p99_ms, watch=CALM):
     """A server in virtual time, with time enough; a batch of any size takes ``service_ms``."""
     virtual = VirtualTime()
 
@@ -69,7 +69,7 @@ def served(service_ms, batcher, p99_ms):
         virtual.now_ns += round(service_ms * 1e6)
 
     ample = replace(BRIEF, tail_max_s=200.0)
-    return scenarios.server(run, INPUTS, batcher, p99_ms, ample, CALM, virtual.clock)
+    return scenarios.server(run, INPUTS, batcher, p99_ms, ample, watch, virtual.clock)
 
 
 def test_a_server_tells_its_rate_and_the_latencies_under_it():
@@ -121,7 +121,7 @@ def test_a_clock_too_coarse_for_a_request_is_told(monkeypatch):
 def test_what_goes_on_beside_a_server_marks_it():
     clock = itertools.count(0, 10**11)
     robbed = Watch(1.0, burst=lambda: 1.0, waited=lambda: next(clock))
-    seen = scenarios.server(sleeping(0.002), INPUTS, Batcher(), 0.5, BRIEF, robbed)
+    seen = served(2.0, Batcher(), 10.0, robbed)
     assert seen.facts["noisy"]
     assert seen.facts["run_queue_share"] > 1
     assert seen.facts["disturbed_blocks"] == seen.facts["blocks"] > 0
@@ -130,8 +130,7 @@ def test_what_goes_on_beside_a_server_marks_it():
 def test_what_was_disturbed_is_served_again():
     told = itertools.chain([0, 10**12], itertools.repeat(2 * 10**12))  # it waits at first alone
     robbed = Watch(1.0, burst=lambda: 1.0, waited=lambda: next(told))
-    longer = replace(BRIEF, tail_max_s=2.0)
-    seen = scenarios.server(sleeping(0.002), INPUTS, Batcher(), 50.0, longer, robbed)
+    seen = served(2.0, Batcher(), 10.0, robbed)
     assert not seen.facts["noisy"]
     assert seen.facts["run_queue_share"] == 0
     assert seen.facts["retries"] == seen.facts["disturbed_blocks"] == 1
