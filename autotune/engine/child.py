@@ -37,7 +37,7 @@ def main(path: str) -> None:
     """Measure what the request says; the answer holds columns and facts, or the error's words."""
     request = json.loads(Path(path).read_text())
     die_with(request["parent"])
-    take(request["cores"])
+    take(request["cores"], ahead=request["ahead"])
     from autotune.errors import AutotuneError
     from autotune.measure.memory import hold_heap
 
@@ -50,16 +50,16 @@ def main(path: str) -> None:
     Path(request["answer"]).write_text(json.dumps(answer))
 
 
-def take(cores: Sequence[int]) -> None:
+def take(cores: Sequence[int], ahead: bool = True) -> None:
     """Keep this process, which has one thread yet, to the lane's cores, and ahead of what is there.
 
     A kernel has work of its own and puts it where it likes; a daemon that runs for 2 ms twice a
-    second costs the p99 of a model of 1 ms more than anything a search could win. Where nobody else
-    is to wait for the lane, and this user may, the process has the highest of the normal priorities
-    (setpriority(2)): what comes then waits, or goes to another core.
+    second costs the p99 of a model of 1 ms more than anything a search could win. With ``ahead``,
+    and where this user may, the process has the highest of the normal priorities (setpriority(2)):
+    what comes then waits, or goes to another core.
     """
     os.sched_setaffinity(0, cores)
-    if len(cores) < (os.cpu_count() or 1):
+    if ahead:
         with suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, 0, _FIRST)
 

@@ -45,6 +45,7 @@ def measure(context: StageContext, cores: tuple[int, ...]) -> Mapping[str, Any]:
         **context.parameters,
         "effort": {**context.parameters["effort"], **limit},
         "cores": cores,
+        "ahead": not Target.from_record(context.stage.hints["target"]).shared,
         "artifact": str(context.inputs[0]),
         "data": str(context.inputs[1]),
         "samples": str(context.out / SAMPLES),

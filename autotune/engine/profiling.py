@@ -119,6 +119,7 @@ def look(
             "artifact": str(places[0]),
             "data": str(places[1]),
             "cores": cores,
+            "ahead": not target.shared,
         }
         return Profile.from_record(lane.ask(CHILD, request, folder, timeout_s))
 

@@ -30,7 +30,7 @@ def main(path: str) -> None:
     """Profile what the request says; the answer is the profile, or the error's words."""
     request = json.loads(Path(path).read_text())
     die_with(request["parent"])
-    take(request["cores"])
+    take(request["cores"], ahead=request["ahead"])
     from autotune.errors import AutotuneError
     from autotune.measure.memory import hold_heap
 

@@ -160,8 +160,8 @@ def _rate_columns(found: rate.Highest) -> dict[str, Estimate]:
     for word, q in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
         columns[f"latency_{word}_ms"] = statistics.quantile(latencies_ms, q)
     tail = columns["latency_p99_ms"]
-    # a run that gave up has no bound
-    bound = None if found.shown.bound_ms is None else max(found.shown.bound_ms, tail.value)
+    told = found.shown.bound_ms if found.bound_ms is None else found.bound_ms
+    bound = None if told is None else max(told, tail.value)  # a run that gave up has no bound
     columns["latency_p99_ms"] = Estimate(tail.value, tail.low, bound)
     return columns | {"mean_batch": Estimate(found.shown.mean_batch)}
 
@@ -214,10 +214,9 @@ def _around(block: Block) -> dict[str, Any]:
 
 def _minded(minder: Minder) -> dict[str, Any]:
     """The facts of the blocks of a server's time."""
-    none = np.empty(0, dtype=np.int64)
-    again = [beside.counts and minder.patient for beside in minder.blocks]
-    seen = [Block(none, b, again=a) for b, a in zip(minder.blocks, again, strict=True)]
-    return {"noisy": minder.noisy, **blocks.facts(seen, noisy=minder.noisy)}
+    seen = [Block(np.empty(0, dtype=np.int64), beside) for beside in minder.blocks]
+    facts = blocks.facts(seen, noisy=minder.noisy)
+    return {"noisy": minder.noisy, **facts, **({"retries": minder.retries} if seen else {})}
 
 
 def _consistent(samples_ns: NDArray[np.int64]) -> bool:

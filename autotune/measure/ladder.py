@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from autotune.measure.batcher import Batcher
-from autotune.measure.probe import Probe
-from autotune.measure.tail import Tail, evidence, tail, within_reach
+from autotune.measure.probe import LEAST_REQUESTS, Probe
+from autotune.measure.tail import NEAR, Evidence, Tail, evidence, tail, within_reach
 
 PROBES = 5
 """So many that tell something share the time."""
-_SCOUTS = 20
+_SCOUTS, _AMPLE = 20, 1.2
 _UNCROWDED = 0.25
 """Up to this load most requests find the server free: at lower rates no median is much lower."""
 _NEAR = 1.05
@@ -59,18 +59,17 @@ def next_rate(
     Once something is known of the tail it is the highest rate that the time left could still show
     to hold. Before that, rates are doubled or halved (from a forecast: in steps that grow).
     """
-    model = ladder.tail(probes)
-    able = [probe.rate_per_s for probe in ladder.busy(probes) if not probe.hopeless]
-    if model is not None and (able or not probes):
-        rate = within_reach(model, probes, left_s)
-        held = evidence(probes)
+    model, busy = ladder.tail(probes), ladder.busy(probes)
+    able = [probe.rate_per_s for probe in busy if not probe.hopeless]
+    held = evidence(probes)
+    if not probes:
+        return within_reach(model, probes, left_s) if model else 1 / ladder.service_s
+    if able:
+        wanted = within_reach(model, probes, left_s) if model else _MOST * max(able)
+        rate = _between(wanted, busy)
         if held is not None and rate <= held.rate_per_s * (1 + ladder.tolerance):
             return "found"
-        return _between(rate, ladder.busy(probes))
-    if not probes:
-        return 1 / ladder.service_s
-    if able:
-        return _between(_MOST * max(able), ladder.busy(probes))
+        return rate if model else _calm(rate, busy, held, left_s)
     if ladder.forecast is None and ladder.company_needed:
         busier = _busier(probes)
         if busier is not None:
@@ -82,11 +81,39 @@ def next_rate(
     return slowest.rate_per_s / min(_MOST, step ** min(1 << (len(probes) - 1), 16))
 
 
-def share_s(probes: Sequence[Probe], left_s: float) -> float:
-    """How long the next probe should take: little as long as those before told nothing."""
+def _calm(
+    rate: float, probes: Sequence[Probe], held: Evidence | None, left_s: float
+) -> float | Literal["found"]:
+    """Where no request is above the limit yet: a rate of which the time left can tell.
+
+    Up to ``rate``, as long as the highest so far is one; near the rate that is hopeless a queue
+    forgets so slowly that none is.
+    """
+    seen = {p.rate_per_s: [0.0, 0.0] for p in probes if not p.hopeless}
+    for probe in probes:
+        if not probe.hopeless:
+            seen[probe.rate_per_s][0] += probe.effective
+            seen[probe.rate_per_s][1] += probe.seconds
+    telling = [
+        tried
+        for tried, (effective, seconds) in seen.items()
+        if effective * (1 + max(0.0, left_s) / max(seconds, 1e-9)) >= _AMPLE * LEAST_REQUESTS
+        or (held is not None and tried <= held.rate_per_s)
+    ]
+    if not telling:
+        return min(seen) / _MOST
+    best = max(telling)
+    if best == max(seen) and rate > best * NEAR:
+        return rate
+    return "found" if held is not None and best <= held.rate_per_s else best
+
+
+def share_s(probes: Sequence[Probe], rate: float, left_s: float) -> float:
+    """How long the next probe should take: little while it is only to find where to look."""
     told = sum(not probe.hopeless and probe.above > 0 for probe in probes)
     if probes and not told:
-        return left_s / _SCOUTS
+        again = any(probe.rate_per_s == rate and not probe.hopeless for probe in probes)
+        return left_s if again else left_s / _SCOUTS
     return left_s / max(1, PROBES - told)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from autotune.measure.batcher import Batcher, assemble
 from autotune.measure.blocks import collector_off
 from autotune.measure.ladder import Ladder, next_rate, share_s
 from autotune.measure.offline import settle
-from autotune.measure.probe import LEAST_REQUESTS, LEVEL, Probe, judge, plan
+from autotune.measure.probe import LEAST_REQUESTS, LEVEL, Probe, counted, judge, plan
 from autotune.measure.server import Clock, Minder, Run, Times, VirtualTime, drive
 from autotune.measure.tail import Evidence, Tail, evidence
 
@@ -31,8 +31,8 @@ class RateSettings:
     """How long to search, and how closely.
 
     Attributes:
-        max_s: Wall time of the whole search, warm-up included; only the answers to requests that
-            are already under way come later.
+        max_s: Wall time of the whole search, warm-up included; only the answer that is under way
+            then comes later.
         tolerance: The search ends where the time that is left could raise the rate by no more than
             such a share.
         most_requests: The most of one probe.
@@ -74,6 +74,7 @@ class Highest:
             meet, the limit is missed; "time": the time was up before either was clear.
         probes: All rates tried, in order.
         service_ms: The median time of one request alone, batch 1.
+        shown: The probe at the rate that holds; where none does, the one at the lowest rate.
         latencies_ns: Of the requests that show that the rate holds, by probe and in order of
             arrival, shape (n,); without such a rate, those of the probe ``shown``.
     """
@@ -85,13 +86,8 @@ class Highest:
     ended: Literal["found", "no rate", "time"]
     probes: tuple[Probe, ...]
     service_ms: float
+    shown: Probe | None
     latencies_ns: Times = field(compare=False, repr=False)
-
-    @property
-    def shown(self) -> Probe | None:
-        """A probe at the rate that holds; where none does, the one at the lowest rate."""
-        held = [probe for probe in self.probes if probe.rate_per_s == self.rate_per_s]
-        return min(held or self.probes, key=lambda probe: probe.rate_per_s, default=None)
 
     @property
     def reason(self) -> str:
@@ -175,7 +171,7 @@ def _search(
         load = plan(
             rate,
             ladder.limit_ms,
-            share_s=share_s(probes, left_s),
+            share_s=share_s(probes, rate, left_s),
             left_s=left_s,
             most=settings.most_requests,
             seed=settings.seed + len(probes),
@@ -184,7 +180,7 @@ def _search(
             return _told(ladder, "time", probes, streams)
         seen = drive(run, samples, ladder.batcher, load, clock, minder, deadline)
         probes.append(judge(load, seen, ladder.limit_ms))
-        streams.append(seen.latencies_ns)
+        streams.append(counted(seen, ladder.limit_ms))
 
 
 def _warm_up(
@@ -241,7 +237,8 @@ def _forecast(
         )
         assert load is not None
         probes.append(judge(load, drive(run, blank, batcher, load, virtual.clock), limit_ms))
-    return ladder.tail(probes)
+    found = ladder.tail(probes)
+    return None if found is None else replace(found, above=0.0)  # of requests that nobody sent
 
 
 def _told(
@@ -262,6 +259,7 @@ def _told(
         ended=ended,
         probes=tuple(probes),
         service_ms=ladder.service_s * 1e3,
+        shown=next(iter(shown), None),
         latencies_ns=pooled,
     )
 

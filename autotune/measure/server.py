@@ -6,7 +6,7 @@ import math
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,8 @@ _SPIN_NS = 1_000_000
 BLOCK_NS = round(1e9 * BLOCK_S)
 _PATIENCE = 20
 """Among fewer blocks few may be undisturbed by chance."""
+_ROW = 100
+"""So often one block is served again: what it asks for may itself be what the reference sees."""
 
 
 def wait_until(moment_ns: int) -> None:
@@ -80,7 +82,7 @@ class Load:
     Attributes:
         rate_per_s: Requests per second, on average.
         requests: The most that are sent.
-        seconds: How long they are sent; those sent are still answered afterwards.
+        seconds: How long they are sent; those sent are still answered afterwards, up to a deadline.
         seed: Of their arrivals.
         give_up: When the answer is known early; None: every request is answered.
 
@@ -112,10 +114,12 @@ class ServerRun:
         batch_sizes: Requests in each batch, in order, shape (batches,).
         late_ns: How much later than it could a batch began, the instrument's own fault and charged
             to the latencies nevertheless, shape (batches,).
-        unanswered: Requests that had arrived and were not answered when the run gave up.
+        unanswered: Requests that had arrived and were not answered when the run ended.
         pressed_share: The share of batches that were full already when the server came free; near 1
             it cannot keep up.
         seconds: Wall time.
+        waiting_ns: How long those unanswered had waited, where the deadline ended the run, shape
+            (unanswered,); where it gave up, nobody.
     """
 
     latencies_ns: Times
@@ -124,6 +128,7 @@ class ServerRun:
     unanswered: int
     pressed_share: float
     seconds: float
+    waiting_ns: Times = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def facts(self) -> Mapping[str, Any]:
         """All but the samples, as JSON values."""
@@ -153,6 +158,8 @@ class Minder:
         self._watch = watch
         self.blocks: list[Disturbance] = []
         self.patient = True
+        self.retries = 0
+        self._row = 0
         self._mark: Mark | None = None
 
     @property
@@ -172,7 +179,10 @@ class Minder:
         self.blocks.append(beside)
         self._mark = self._watch.mark(beside.after_ms)
         self.patient = self.patient and not (self.noisy and len(self.blocks) >= _PATIENCE)
-        return beside.counts and self.patient
+        self._row = self._row + 1 if beside.counts else 0
+        repeat = beside.counts and self.patient and self._row <= _ROW
+        self.retries += repeat
+        return repeat
 
 
 def serve(
@@ -217,8 +227,8 @@ def drive(
     offsets = schedule(load)
     begin = clock.now()
     arrivals: list[int] = (begin + offsets).tolist()
-    notes = _serve(run, samples, batcher, arrivals, load.give_up, clock, minder, deadline_ns)
-    return _told(batcher, arrivals, notes, (clock.now() - begin) / 1e9)
+    notes, late = _serve(run, samples, batcher, arrivals, load.give_up, clock, minder, deadline_ns)
+    return _told(batcher, arrivals, notes, (clock.now() - begin) / 1e9, late)
 
 
 def schedule(load: Load) -> Times:
@@ -243,14 +253,15 @@ def _serve(
     clock: Clock,
     minder: Minder | None,
     deadline_ns: float,
-) -> _Notes:
+) -> tuple[_Notes, bool]:
     """The loop: when each batch began and ended and its size; all arithmetic comes afterwards.
 
-    Times are the clock's, less what stood still.
+    Times are the clock's, less what stood still. With whether the deadline has ended it.
     """
     now = clock.now
     notes: _Notes = []
     first = above = still = 0
+    late = False
     begun = now()
     kept = 0, 0, 0
     if minder is not None:
@@ -281,20 +292,25 @@ def _serve(
             still = now() - begun
         if over:
             break
-    return notes
+    return notes, late
 
 
-def _told(batcher: Batcher, arrivals: list[int], notes: _Notes, seconds: float) -> ServerRun:
+def _told(
+    batcher: Batcher, arrivals: list[int], notes: _Notes, seconds: float, late: bool
+) -> ServerRun:
     starts, ends, sizes = np.array(notes, dtype=np.int64).T
     answered = int(sizes.sum())
     firsts = (np.cumsum(sizes) - sizes).tolist()
     ready = np.array([batcher.ready_ns(arrivals, first) for first in firsts])
     free = np.concatenate([ready[:1] - 1, ends[:-1]])  # before the first request it is idle
+    arrived = bisect_right(arrivals, int(ends[-1]))
+    waiting = arrivals[answered:arrived] if late else []
     return ServerRun(
         latencies_ns=np.repeat(ends, sizes) - np.array(arrivals[:answered]),
         batch_sizes=sizes,
         late_ns=starts - np.maximum(ready, free),
-        unanswered=bisect_right(arrivals, int(ends[-1])) - answered,
+        unanswered=arrived - answered,
         pressed_share=float(((sizes == batcher.max_batch) & (ready <= free)).mean()),
         seconds=seconds,
+        waiting_ns=ends[-1] - np.array(waiting, dtype=np.int64),
     )

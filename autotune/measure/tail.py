@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.measure import statistics
-from autotune.measure.probe import LEVEL, Probe
+from autotune.measure.probe import LEAST_REQUESTS, LEVEL, Probe
 
 BEYOND = 1 - LEVEL
 """The share of the requests that may be above the limit."""
@@ -82,7 +82,7 @@ def within_reach(model: Tail, probes: Sequence[Probe], left_s: float) -> float:
     """
     tried = sorted((p for p in probes if not p.hopeless), key=lambda probe: probe.rate_per_s)
     rates = np.sort(np.append(model.rate_per_s * _GRID, [p.rate_per_s for p in tried]))
-    sizes = rates * max(0.0, left_s) * _worth(tried)
+    sizes = rates * max(0.0, left_s) * _worth(rates, tried)
     above = sizes * BEYOND * (rates / model.rate_per_s) ** model.slope
     above += _CUSHION * np.sqrt(above)
     alone = above <= _allowed(sizes)
@@ -107,16 +107,19 @@ class Evidence:
 def evidence(probes: Sequence[Probe]) -> Evidence | None:
     """The highest rate that holds; None where none does.
 
-    A rate holds where the upper bound of the p99 is within the limit: of its probe, or of that and
-    all those at little higher rates together, which can only make it worse. Choosing among these
-    would choose the lucky ones. Hopeless probes at little lower rates speak against it.
+    A rate holds where the upper bound of the p99 is within the limit: of its probes, or of those
+    and all at little higher rates together, which can only make it worse. Where one of the higher
+    ones was hopeless the others were the lucky ones, and do not count. Hopeless probes at little
+    lower rates speak against it.
     """
     able = sorted((p for p in probes if not p.hopeless), key=lambda probe: probe.rate_per_s)
-    for place in reversed(range(len(able))):
-        rate = able[place].rate_per_s
-        near = [p for p in able[place:] if p.rate_per_s <= NEAR * rate]
-        against = [p for p in probes if p.hopeless and rate / NEAR <= p.rate_per_s <= rate]
-        for together in (near[:1], near):
+    hopeless = [probe for probe in probes if probe.hopeless]
+    for rate in sorted({probe.rate_per_s for probe in able}, reverse=True):
+        near = [p for p in able if rate <= p.rate_per_s <= NEAR * rate]
+        own = [p for p in near if p.rate_per_s == rate]
+        against = [p for p in hopeless if rate / NEAR <= p.rate_per_s <= rate]
+        lucky = any(rate < p.rate_per_s <= NEAR * rate for p in hopeless)
+        for together in (own,) if lucky else (own, near):
             if _hold([*together, *against]):
                 return Evidence(tuple(together))
     return None
@@ -137,15 +140,22 @@ def _anchor(probes: Sequence[Probe]) -> Tail | None:
     return Tail(most.rate_per_s * (BEYOND / share) ** (1 / _SLOPE))
 
 
-def _worth(probes: Sequence[Probe]) -> float:
-    """How many independent requests one is worth."""
-    answered = sum(probe.answered for probe in probes)
-    return sum(probe.effective for probe in probes) / answered if answered else _USUAL_WORTH
+def _worth(rates: Floats, tried: Sequence[Probe]) -> Floats:
+    """How many independent requests one is worth: at lower rates never less than at higher ones."""
+    if not tried:
+        return np.full(len(rates), _USUAL_WORTH)
+    seen = [probe.effective / probe.answered for probe in tried]
+    falling = np.maximum.accumulate(seen[::-1])[::-1]
+    return np.interp(rates, [probe.rate_per_s for probe in tried], falling)
 
 
 def _allowed(sizes: Floats) -> Floats:
-    """About how many of so many independent requests may be above the limit that the p99 holds."""
-    return sizes * BEYOND - _Z * np.sqrt(sizes * BEYOND * LEVEL) + 0.5
+    """About how many of so many independent requests may be above the limit that the p99 holds.
+
+    Below 0 where there are too few to tell, with a fifth to spare.
+    """
+    enough = sizes >= 1.2 * LEAST_REQUESTS
+    return np.where(enough, sizes * BEYOND - _Z * np.sqrt(sizes * BEYOND * LEVEL) + 0.5, -1.0)
 
 
 _USUAL_WORTH = 0.3

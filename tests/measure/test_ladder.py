@@ -118,10 +118,12 @@ def test_where_company_is_needed_a_window_of_rates_is_found():
 
 
 def test_the_time_is_shared_by_the_probes_that_tell_something():
-    assert share_s([], 50.0) == 10.0
-    assert share_s([probe(100.0, 0.5), probe(50.0, 0.0)], 50.0) == 2.5  # none has told a thing
-    assert share_s([probe(100.0, 0.01)], 40.0) == 10.0
-    assert share_s([probe(100.0, 0.01)] * 9, 40.0) == 40.0
+    assert share_s([], 100.0, 50.0) == 10.0
+    quiet = [probe(100.0, 0.5), probe(50.0, 0.0)]  # none has told a thing
+    assert share_s(quiet, 70.0, 50.0) == 2.5
+    assert share_s(quiet, 50.0, 50.0) == 50.0
+    assert share_s([probe(100.0, 0.01)], 90.0, 40.0) == 10.0
+    assert share_s([probe(100.0, 0.01)] * 9, 90.0, 40.0) == 40.0
 
 
 # ---- the model and the evidence ------------------------------------------------------------------

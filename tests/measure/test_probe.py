@@ -1,5 +1,7 @@
 """How a rate is judged, and when a probe is worth its time."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -79,3 +81,20 @@ def test_a_rate_that_does_not_hold_says_why(run, why, hopeless):
     assert probe.why.startswith(why)
     assert probe.hopeless == hopeless
     assert probe.unanswered == run.unanswered
+
+
+def test_who_waits_for_longer_than_the_limit_when_time_is_up_was_too_late():
+    waiting = np.array([9, 8, 7, 3, 1], dtype=np.int64) * 1_000_000
+    ended = dataclasses.replace(seen(np.full(1500, 2.0), unanswered=5), waiting_ns=waiting)
+    probe = judge(LOAD, ended, limit_ms=5.0)
+    assert (probe.above, probe.answered) == (3, 1503)
+
+
+def test_the_nearer_to_its_limit_the_less_a_server_tells():
+    latencies = np.random.default_rng(1).uniform(1.0, 4.9, size=2000)
+    sizes = [
+        judge(LOAD, seen(latencies, pressed_share=share), limit_ms=5.0).effective
+        for share in (0.2, 0.7, 0.9, 0.95)
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == pytest.approx(3 * 0.05**2 * 2000)

@@ -134,6 +134,34 @@ def test_batching_raises_the_rate_as_the_batch_curve_predicts(size, delay_ms):
     assert 1 < max(p.mean_batch for p in batched.probes) <= size
 
 
+@pytest.mark.parametrize(
+    ("service_ms", "limit_ms", "seconds", "load"),
+    [(0.05, 5.0, 4.0, 0.98), (2.0, 400.0, 30.0, 0.99)],
+)
+def test_a_limit_of_many_services_is_no_leave_to_claim_what_was_too_short_to_see(
+    service_ms, limit_ms, seconds, load
+):
+    """At such loads (the p99 is about at the limit) a queue's memory is longer than the search."""
+    found = [
+        searched(lambda *_: service_ms, Batcher(), limit_ms, RateSettings(seconds, seed=100 * seed))
+        for seed in range(6)
+    ]
+    loads = [(one.rate_per_s or 0.0) * service_ms / 1e3 for one, _ in found]
+    assert max(loads) < load
+    assert np.median(loads) > 0.4
+    assert max(len(one.probes) for one, _ in found) < 40
+
+
+def test_what_nobody_measured_is_no_bound_of_the_rate():
+    """A model that is slow while it warms up; then there is no time left for one probe."""
+    slow, _ = searched(
+        lambda _, call: 20.0 if call < 200 else 1.0, Batcher(), 30.0, RateSettings(3.0)
+    )
+    assert slow.probes == ()
+    assert slow.fails_at_per_s is None
+    assert slow.shown is None
+
+
 @pytest.mark.parametrize("seconds", [10.0, 30.0])
 def test_a_batcher_near_its_limit_is_not_taken_for_one_that_keeps_up(seconds):
     """There the queue forgets so slowly that a short probe has not seen how long it can get."""
