@@ -141,7 +141,7 @@ def _measured(subject: Subject, asked: Asked, folder: Path, tell: Callable[[str]
     context = StageContext(stage, (subject.artifact, data), folder / "out", folder)
     try:
         with hardware.lane(target, tell) as cores:
-            answer = dict(lane.measure(context, cores))
+            answer = dict(lane.measure(context, cores, target))
     except StageError as error:
         raise UserError(str(error), place=subject.name) from error
     columns = answer.pop("columns")

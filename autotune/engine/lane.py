@@ -34,18 +34,18 @@ def latency(context: StageContext) -> Mapping[str, Any]:
     """
     target = Target.from_record(context.stage.hints["target"])
     with lane(target, teller(context.scratch)) as cores:
-        return measure(context, cores)
+        return measure(context, cores, target)
 
 
-def measure(context: StageContext, cores: tuple[int, ...]) -> Mapping[str, Any]:
-    """Run the measuring child on ``cores`` and read what it wrote."""
+def measure(context: StageContext, cores: tuple[int, ...], target: Target) -> Mapping[str, Any]:
+    """Run the measuring child on ``cores``, a lane of the target's, and read what it wrote."""
     race = context.stage.hints.get(RACE)
     limit = {"give_up_above_ms": race["give_up_above_ms"]} if race else {}
     request = {
         **context.parameters,
         "effort": {**context.parameters["effort"], **limit},
         "cores": cores,
-        "ahead": not Target.from_record(context.stage.hints["target"]).shared,
+        "ahead": not target.shared,
         "artifact": str(context.inputs[0]),
         "data": str(context.inputs[1]),
         "samples": str(context.out / SAMPLES),
