@@ -72,7 +72,11 @@ def test_a_p99_within_the_limit_is_not_enough():
     ("run", "why", "hopeless"),
     [
         (seen(np.full(40, 9.0), unanswered=7), "40 of the first 40 requests took longer", True),
-        (seen(np.linspace(1, 4, 2000)), "2000 requests, as correlated as these, cannot", False),
+        (
+            seen(np.linspace(1, 4, 2000)),
+            "2000 requests, as correlated as these, cannot bound",
+            False,
+        ),
         (seen(np.full(2000, 2.0), pressed_share=0.995), "99.5% of the batches were full", True),
     ],
 )

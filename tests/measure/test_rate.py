@@ -208,6 +208,7 @@ def test_a_limit_below_the_service_time_is_met_by_no_rate():
 def test_a_wait_for_company_that_only_many_requests_shorten():
     """A lone request would take 12 ms; where thousands come, batches of 8 fill in time."""
     found, _ = searched(constant, Batcher(8, 10.0), 8.0, RateSettings(60.0))
+    assert found.ended == "found"
     assert 3000 < found.rate_per_s < 4000  # 8 requests every 2 ms are the most it can do
     never, _ = searched(constant, Batcher(8, 10.0), 3.0, RateSettings(60.0))
     assert never.ended == "no rate"
@@ -226,7 +227,7 @@ def test_a_hopeless_probe_ends_early():
     found, _ = searched(lambda _, call: 2.0 if call < 200 else 6.0, Batcher(), 20.0)
     hopeless = found.probes[0]
     assert hopeless.hopeless
-    assert hopeless.answered < hopeless.rate_per_s * 2000 / 5
+    assert hopeless.answered < 6000  # of more than 100,000 that fit into its share of the time
     assert hopeless.unanswered > 0
     assert "took longer" in hopeless.why
 

@@ -107,6 +107,8 @@ def test_a_run_stops_what_cannot_matter_before_it_is_trained(tiny, tmp_path, mon
     stopped = [t for t in run.data.trials if isinstance(t.outcome, Stopped)]
     untrained = [t for t in stopped if "is better than it could become" in t.outcome.reason]
     assert untrained
+    raced = [t for t in stopped if t not in untrained]
+    assert all("no less accurate and better in every other" in t.outcome.reason for t in raced)
     for trial in untrained:
         assert not {"distill", "finetune"} & set(trial.executed)
     assert (run.trials["outcome"] == "stopped").sum() == len(stopped)
