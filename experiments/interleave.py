@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autotune.engine import child
+
 
 def compare(
     entries: Sequence[Mapping[str, Any]], data: Path, blocks: int = 15, block_s: float = 0.25
@@ -60,9 +62,8 @@ def _main(request: dict[str, Any]) -> dict[str, list[float]]:
 
     from autotune import plugins
     from autotune.conversion import arrays
-    from autotune.measure import hold_heap, interleave
+    from autotune.measure import interleave
 
-    hold_heap()
     x = arrays.read(Path(request["data"]), "test")
     entries = request["entries"]
     with ExitStack() as stack:
@@ -84,5 +85,5 @@ def _request(session: Any, batches: Sequence[Any], number: int) -> object:
 
 if __name__ == "__main__":
     asked = json.loads(Path(sys.argv[1]).read_text())
-    os.sched_setaffinity(0, {asked["core"]})  # before any runtime starts its threads
+    child.take([asked["core"]], ahead=False)  # before any runtime starts its threads
     Path(sys.argv[2]).write_text(json.dumps(_main(asked)))

@@ -39,9 +39,7 @@ def main(path: str) -> None:
     die_with(request["parent"])
     take(request["cores"], ahead=request["ahead"])
     from autotune.errors import AutotuneError
-    from autotune.measure.memory import hold_heap
 
-    hold_heap()
     try:
         answer = _measure(request)
     except (AutotuneError, ValueError, RuntimeError, MemoryError) as error:
@@ -51,8 +49,9 @@ def main(path: str) -> None:
 
 
 def take(cores: Sequence[int], ahead: bool = True) -> None:
-    """Keep this process, which has one thread yet, to the lane's cores, and ahead of what is there.
+    """Begin to measure: this process, which has one thread yet, keeps to the lane's cores.
 
+    It also keeps what is freed in it (``measure.hold_heap``), and goes ahead of what else is there.
     A kernel has work of its own and puts it where it likes; a daemon that runs for 2 ms twice a
     second costs the p99 of a model of 1 ms more than anything a search could win. With ``ahead``,
     and where this user may, the process has the highest of the normal priorities (setpriority(2)):
@@ -62,6 +61,9 @@ def take(cores: Sequence[int], ahead: bool = True) -> None:
     if ahead:
         with suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, 0, _FIRST)
+    from autotune.measure.memory import hold_heap
+
+    hold_heap()
 
 
 def die_with(parent: int) -> None:

@@ -32,9 +32,7 @@ def main(path: str) -> None:
     die_with(request["parent"])
     take(request["cores"], ahead=request["ahead"])
     from autotune.errors import AutotuneError
-    from autotune.measure.memory import hold_heap
 
-    hold_heap()
     try:
         answer = _profile(request).record()
     except (AutotuneError, ValueError, RuntimeError, MemoryError) as error:

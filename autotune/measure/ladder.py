@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from autotune.measure.batcher import Batcher
-from autotune.measure.probe import LEAST_REQUESTS, Probe
+from autotune.measure.probe import AMPLE_REQUESTS, Probe
 from autotune.measure.tail import NEAR, Evidence, Tail, evidence, tail, within_reach
 
 PROBES = 5
 """So many that tell something share the time."""
-_SCOUTS, _AMPLE = 20, 1.2
+_SCOUTS = 20
 _UNCROWDED = 0.25
 """Up to this load most requests find the server free: at lower rates no median is much lower."""
-_NEAR = 1.05
+_FIRST_STEP = 1.05
 """The first step away from a forecast that is hopeless; the next is its square, ..."""
 _MOST = 2.0
 _COMPANY = 0.1
@@ -69,7 +69,7 @@ def next_rate(
         rate = _between(wanted, busy)
         if held is not None and rate <= held.rate_per_s * (1 + ladder.tolerance):
             return "found"
-        return rate if model else _calm(rate, busy, held, left_s)
+        return rate if model else _quiet(rate, busy, held, left_s)
     if ladder.forecast is None and ladder.company_needed:
         busier = _busier(probes)
         if busier is not None:
@@ -77,11 +77,11 @@ def next_rate(
     slowest = min(probes, key=lambda probe: probe.rate_per_s)
     if slowest.rate_per_s * ladder.service_s <= _UNCROWDED and slowest.p50_ms > ladder.limit_ms:
         return "no rate"
-    step = _MOST if ladder.forecast is None else _NEAR
+    step = _MOST if ladder.forecast is None else _FIRST_STEP
     return slowest.rate_per_s / min(_MOST, step ** min(1 << (len(probes) - 1), 16))
 
 
-def _calm(
+def _quiet(
     rate: float, probes: Sequence[Probe], held: Evidence | None, left_s: float
 ) -> float | Literal["found"]:
     """Where no request is above the limit yet: a rate of which the time left can tell.
@@ -89,23 +89,22 @@ def _calm(
     Up to ``rate``, as long as the highest so far is one; near the rate that is hopeless a queue
     forgets so slowly that none is.
     """
-    seen = {p.rate_per_s: [0.0, 0.0] for p in probes if not p.hopeless}
-    for probe in probes:
-        if not probe.hopeless:
-            seen[probe.rate_per_s][0] += probe.effective
-            seen[probe.rate_per_s][1] += probe.seconds
-    telling = [
-        tried
-        for tried, (effective, seconds) in seen.items()
-        if effective * (1 + max(0.0, left_s) / max(seconds, 1e-9)) >= _AMPLE * LEAST_REQUESTS
-        or (held is not None and tried <= held.rate_per_s)
-    ]
-    if not telling:
-        return min(seen) / _MOST
-    best = max(telling)
-    if best == max(seen) and rate > best * NEAR:
+    able = [probe for probe in probes if not probe.hopeless]
+    rates = {probe.rate_per_s for probe in able}
+    best = max((r for r in rates if _telling(r, able, held, left_s)), default=None)
+    if best is None:
+        return min(rates) / _MOST
+    if best == max(rates) and rate > best * NEAR:
         return rate
     return "found" if held is not None and best <= held.rate_per_s else best
+
+
+def _telling(rate: float, able: Sequence[Probe], held: Evidence | None, left_s: float) -> bool:
+    """Whether all the time that is left, spent at the rate, would tell whether it holds."""
+    own = [probe for probe in able if probe.rate_per_s == rate]
+    so_far, seconds = sum(p.effective for p in own), sum(p.seconds for p in own)
+    by_then = so_far * (1 + max(0.0, left_s) / max(seconds, 1e-9))
+    return by_then >= AMPLE_REQUESTS or (held is not None and rate <= held.rate_per_s)
 
 
 def share_s(probes: Sequence[Probe], rate: float, left_s: float) -> float:
@@ -120,8 +119,6 @@ def share_s(probes: Sequence[Probe], rate: float, left_s: float) -> float:
 def _between(rate: float, probes: Sequence[Probe]) -> float:
     """The rate, but not so far from those that were able, and below the next that was hopeless."""
     able = [probe.rate_per_s for probe in probes if not probe.hopeless]
-    if not able:
-        return rate
     rate = min(max(rate, min(able) / _MOST), _MOST * max(able))
     hopeless = [p.rate_per_s for p in probes if p.hopeless and p.rate_per_s > max(able)]
     if hopeless and rate >= min(hopeless):
@@ -136,5 +133,5 @@ def _busier(probes: Sequence[Probe]) -> float | None:
     if calm is None:
         return None
     if pressed is None:
-        return 2 * calm
+        return _MOST * calm
     return math.sqrt(calm * pressed) if pressed > calm * _COARSE else None

@@ -13,6 +13,8 @@ from autotune.measure.server import GiveUp, Load, ServerRun, Times
 LEVEL = 0.99
 LEAST_REQUESTS = 299
 """Fewer independent latencies cannot bound a p99 at 95 %: 1 - 0.99^n >= 0.95."""
+AMPLE_REQUESTS = 1.2 * LEAST_REQUESTS
+"""So many are planned for: what they will be worth is not known exactly."""
 USUAL_REQUESTS = 1050
 """So many correlated ones are usually worth 299 (measurement.md, section 4)."""
 SATURATED = 0.99
@@ -96,7 +98,9 @@ def judge(load: Load, seen: ServerRun, limit_ms: float) -> Probe:
     answered, above = len(latencies_ms), int((latencies_ms > limit_ms).sum())
     gave_up = load.give_up is not None and above > load.give_up.allowed
     pressed = seen.pressed_share > SATURATED
-    bound = None if gave_up else statistics.upper_bound(latencies_ms, LEVEL)
+    effective = min(statistics.quantile_size(latencies_ms, LEVEL), _forgotten(seen))
+    rank = None if gave_up else statistics.pooled_rank(answered, effective, LEVEL)
+    bound = None if rank is None else float(np.sort(latencies_ms)[rank - 1])
     if gave_up:
         why = f"{above} of the first {answered} requests took longer"
     elif pressed:
@@ -109,7 +113,7 @@ def judge(load: Load, seen: ServerRun, limit_ms: float) -> Probe:
         rate_per_s=load.rate_per_s,
         answered=answered,
         above=above,
-        effective=min(statistics.quantile_size(latencies_ms, LEVEL), _forgotten(seen)),
+        effective=effective,
         hopeless=gave_up or pressed,
         unanswered=seen.unanswered,
         p50_ms=float(np.median(latencies_ms)),

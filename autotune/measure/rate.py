@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from autotune.measure import statistics
 from autotune.measure.batcher import Batcher, assemble
 from autotune.measure.blocks import collector_off
 from autotune.measure.ladder import Ladder, next_rate, share_s
 from autotune.measure.offline import settle
-from autotune.measure.probe import LEAST_REQUESTS, LEVEL, Probe, counted, judge, plan
+from autotune.measure.probe import LEAST_REQUESTS, Probe, counted, judge, plan
 from autotune.measure.server import Clock, Minder, Run, Times, VirtualTime, drive
 from autotune.measure.tail import Evidence, Tail, evidence
 
@@ -23,7 +22,9 @@ if TYPE_CHECKING:
 
 _WARMUP_SHARE = 0.1
 _FORECAST_PROBES, _FORECAST_REQUESTS = 10, 10_000
-_ENDLESS_S = 1e9
+_ENDLESS_NS = 10**18
+
+Ended = Literal["found", "no rate", "time"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Highest:
     rate_per_s: float | None
     fails_at_per_s: float | None
     bound_ms: float | None
-    ended: Literal["found", "no rate", "time"]
+    ended: Ended
     probes: tuple[Probe, ...]
     service_ms: float
     shown: Probe | None
@@ -149,7 +150,7 @@ def highest(
         curve = _warm_up(run, samples, batcher, settings.max_s * _WARMUP_SHARE, clock)
         forecast = _forecast(curve, batcher, limit_ms, settings)
         ladder = Ladder(batcher, limit_ms, settings.tolerance, curve[1] / 1e9, forecast)
-        return _search(run, samples, ladder, settings, deadline, clock, minder)
+        return _told(ladder, *_search(run, samples, ladder, settings, deadline, clock, minder))
 
 
 def _search(
@@ -159,15 +160,17 @@ def _search(
     settings: RateSettings,
     deadline: int,
     clock: Clock,
-    minder: Minder | None,
-) -> Highest:
+    minder: Minder | None = None,
+    most_probes: float = math.inf,
+) -> tuple[Ended, list[Probe], list[Times]]:
+    """How it ended, the probes in order, and what their requests saw."""
     probes: list[Probe] = []
     streams: list[Times] = []
-    while True:
+    while len(probes) < most_probes:
         left_s = (deadline - clock.now()) / 1e9
         rate = next_rate(probes, ladder, left_s)
         if isinstance(rate, str):
-            return _told(ladder, rate, probes, streams)
+            return rate, probes, streams
         load = plan(
             rate,
             ladder.limit_ms,
@@ -177,10 +180,11 @@ def _search(
             seed=settings.seed + len(probes),
         )
         if load is None:
-            return _told(ladder, "time", probes, streams)
+            break
         seen = drive(run, samples, ladder.batcher, load, clock, minder, deadline)
         probes.append(judge(load, seen, ladder.limit_ms))
         streams.append(counted(seen, ladder.limit_ms))
+    return "time", probes, streams
 
 
 def _warm_up(
@@ -222,30 +226,16 @@ def _forecast(
 
     ladder = Ladder(batcher, limit_ms, settings.tolerance, curve_ns[1] / 1e9, None)
     blank = [{"x": np.empty((1, 0))}]
-    probes: list[Probe] = []
-    for number in range(_FORECAST_PROBES):
-        rate = next_rate(probes, ladder, _ENDLESS_S)
-        if isinstance(rate, str):
-            break
-        load = plan(
-            rate,
-            limit_ms,
-            share_s=_ENDLESS_S,
-            left_s=_ENDLESS_S,
-            most=min(_FORECAST_REQUESTS, settings.most_requests),
-            seed=settings.seed + number,
-        )
-        assert load is not None
-        probes.append(judge(load, drive(run, blank, batcher, load, virtual.clock), limit_ms))
+    brief = replace(settings, most_requests=min(_FORECAST_REQUESTS, settings.most_requests))
+    _, probes, _ = _search(
+        run, blank, ladder, brief, _ENDLESS_NS, virtual.clock, most_probes=_FORECAST_PROBES
+    )
     found = ladder.tail(probes)
     return None if found is None else replace(found, above=0.0)  # of requests that nobody sent
 
 
 def _told(
-    ladder: Ladder,
-    ended: Literal["found", "no rate", "time"],
-    probes: Sequence[Probe],
-    streams: Sequence[Times],
+    ladder: Ladder, ended: Ended, probes: Sequence[Probe], streams: Sequence[Times]
 ) -> Highest:
     held = evidence(probes)
     shown = held.probes if held else sorted(probes, key=lambda probe: probe.rate_per_s)[:1]
@@ -254,8 +244,8 @@ def _told(
     return Highest(
         limit_ms=ladder.limit_ms,
         rate_per_s=held.rate_per_s if held else None,
-        fails_at_per_s=_fails_at(ladder, probes),
-        bound_ms=_bound_ms(pooled, held) if held else None,
+        fails_at_per_s=_fails_at(ladder, probes, held),
+        bound_ms=float(np.sort(pooled)[held.rank - 1]) / 1e6 if held and held.rank else None,
         ended=ended,
         probes=tuple(probes),
         service_ms=ladder.service_s * 1e3,
@@ -264,18 +254,10 @@ def _told(
     )
 
 
-def _fails_at(ladder: Ladder, probes: Sequence[Probe]) -> float | None:
-    held = evidence(probes)
+def _fails_at(ladder: Ladder, probes: Sequence[Probe], held: Evidence | None) -> float | None:
     least = held.rate_per_s if held else 0.0
     failed = [p.rate_per_s for p in probes if p.hopeless and p.rate_per_s > least]
     model = ladder.tail(probes)
     if model is not None and model.above > 0:
         failed.append(max(least, model.at_most_per_s))
     return min(failed, default=None)
-
-
-def _bound_ms(latencies_ns: Times, held: Evidence) -> float | None:
-    """The upper bound of the p99 of all that shows that the rate holds."""
-    effective = sum(probe.effective for probe in held.probes)
-    rank = statistics.pooled_rank(len(latencies_ns), effective, LEVEL)
-    return None if rank is None else float(np.sort(latencies_ns)[rank - 1]) / 1e6

@@ -146,12 +146,13 @@ class Minder:
     """Looks at the machine between blocks of a server's time; a disturbed block is served again.
 
     Between two batches the server's time can stand still, and go back: the requests of a disturbed
-    block come once more, to the queue as it was before it. That is given up where too few blocks
-    are undisturbed: then what is seen is the machine as it is, and ``noisy``.
+    block come once more, to the queue as it was before it. That is given up for good where too few
+    blocks are undisturbed: then what is seen is the machine as it is.
 
     Attributes:
         blocks: What went on beside each block so far, with those that were served again.
-        noisy: Whether disturbed blocks count, because there was little else.
+        patient: Whether disturbed blocks are still served again.
+        retries: How many were.
     """
 
     def __init__(self, watch: Watch) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autotune.measure import statistics
-from autotune.measure.probe import LEAST_REQUESTS, LEVEL, Probe
+from autotune.measure.probe import AMPLE_REQUESTS, LEVEL, Probe
+from autotune.measure.statistics import Floats
 
 BEYOND = 1 - LEVEL
 """The share of the requests that may be above the limit."""
@@ -26,8 +26,7 @@ _WEIGHT = 2.0
 _GRID = np.exp(np.linspace(math.log(0.5), math.log(2.0), 700))
 _CUSHION = 0.5
 _Z = NormalDist().inv_cdf(statistics.CONFIDENCE)
-
-Floats = NDArray[np.float64]
+_USUAL_WORTH = 0.3
 
 
 @dataclass(frozen=True)
@@ -95,13 +94,26 @@ def within_reach(model: Tail, probes: Sequence[Probe], left_s: float) -> float:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Probes that together show that the rate holds, the lowest first, whose rate it is."""
+    """Probes that are taken together for a rate, which is the first one's."""
 
     probes: tuple[Probe, ...]
 
     @property
     def rate_per_s(self) -> float:
         return self.probes[0].rate_per_s
+
+    @property
+    def rank(self) -> int | None:
+        """Of the p99's upper bound among all their latencies; None where they cannot tell it."""
+        answered = sum(probe.answered for probe in self.probes)
+        effective = sum(probe.effective for probe in self.probes)
+        return statistics.pooled_rank(answered, effective, LEVEL)
+
+    @property
+    def holds(self) -> bool:
+        """Whether that bound is within the limit."""
+        within = sum(probe.answered - probe.above for probe in self.probes)
+        return self.rank is not None and self.rank <= within
 
 
 def evidence(probes: Sequence[Probe]) -> Evidence | None:
@@ -120,15 +132,9 @@ def evidence(probes: Sequence[Probe]) -> Evidence | None:
         against = [p for p in hopeless if rate / NEAR <= p.rate_per_s <= rate]
         lucky = any(rate < p.rate_per_s <= NEAR * rate for p in hopeless)
         for together in (own,) if lucky else (own, near):
-            if _hold([*together, *against]):
+            if Evidence((*together, *against)).holds:
                 return Evidence(tuple(together))
     return None
-
-
-def _hold(probes: Sequence[Probe]) -> bool:
-    answered = sum(probe.answered for probe in probes)
-    rank = statistics.pooled_rank(answered, sum(p.effective for p in probes), LEVEL)
-    return rank is not None and sum(probe.above for probe in probes) <= answered - rank
 
 
 def _anchor(probes: Sequence[Probe]) -> Tail | None:
@@ -152,10 +158,7 @@ def _worth(rates: Floats, tried: Sequence[Probe]) -> Floats:
 def _allowed(sizes: Floats) -> Floats:
     """About how many of so many independent requests may be above the limit that the p99 holds.
 
-    Below 0 where there are too few to tell, with a fifth to spare.
+    Below 0 where there are too few to tell.
     """
-    enough = sizes >= 1.2 * LEAST_REQUESTS
+    enough = sizes >= AMPLE_REQUESTS
     return np.where(enough, sizes * BEYOND - _Z * np.sqrt(sizes * BEYOND * LEVEL) + 0.5, -1.0)
-
-
-_USUAL_WORTH = 0.3

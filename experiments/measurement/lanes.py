@@ -23,7 +23,6 @@ from stages import Bench
 from autotune import hardware
 from autotune.contracts import StageContext
 from autotune.engine import child, lane
-from autotune.measure import hold_heap
 from autotune.target import Target
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "digits" / "space.yaml"
@@ -104,15 +103,9 @@ def fresh(target: Target, work: Callable[..., T], *arguments: Any) -> T:
     """What ``work`` gives in a process of its own on a lane that nobody else measures on."""
     with (
         hardware.lane(target) as cores,
-        ProcessPoolExecutor(1, get_context("spawn"), _settle, (cores,)) as pool,
+        ProcessPoolExecutor(1, get_context("spawn"), child.take, (cores,)) as pool,
     ):
         return pool.submit(work, *arguments).result()
-
-
-def _settle(cores: tuple[int, ...]) -> None:
-    """As a measuring process begins."""
-    child.take(cores)
-    hold_heap()
 
 
 @contextmanager
