@@ -9,11 +9,20 @@ from typing import Literal
 
 from autotune.measure.batcher import Batcher
 from autotune.measure.probe import AMPLE_REQUESTS, Probe
-from autotune.measure.tail import NEAR, Evidence, Tail, evidence, tail, within_reach
+from autotune.measure.tail import (
+    BEYOND,
+    NEAR,
+    SLOPE,
+    Evidence,
+    Tail,
+    evidence,
+    tail,
+    within_reach,
+)
 
 PROBES = 5
 """So many that tell something share the time."""
-_SCOUTS = 20
+_SCOUTS, _INSURANCE = 20, 0.3
 _UNCROWDED = 0.25
 """Up to this load most requests find the server free: at lower rates no median is much lower."""
 _FIRST_STEP = 1.05
@@ -64,6 +73,9 @@ def next_rate(
     held = evidence(probes)
     if not probes:
         return within_reach(model, probes, left_s) if model else 1 / ladder.service_s
+    sure = _nearly_shown(busy, held, left_s)
+    if sure is not None:
+        return sure
     if able:
         wanted = within_reach(model, probes, left_s) if model else _MOST * max(able)
         rate = _between(wanted, busy)
@@ -78,7 +90,35 @@ def next_rate(
     if slowest.rate_per_s * ladder.service_s <= _UNCROWDED and slowest.p50_ms > ladder.limit_ms:
         return "no rate"
     step = _MOST if ladder.forecast is None else _FIRST_STEP
-    return slowest.rate_per_s / min(_MOST, step ** min(1 << (len(probes) - 1), 16))
+    grown = step ** min(1 << (len(probes) - 1), 16)
+    return slowest.rate_per_s / min(_MOST, max(grown, _too_fast(slowest)))
+
+
+def _too_fast(hopeless: Probe) -> float:
+    """By what the rate of a hopeless probe is about too high, by its share above the limit."""
+    return float((hopeless.above / hopeless.answered / BEYOND) ** (1 / SLOPE))
+
+
+def _nearly_shown(probes: Sequence[Probe], held: Evidence | None, left_s: float) -> float | None:
+    """A rate that hardly any time would show to hold, as long as none holds: it comes first.
+
+    So it does where there is hardly time for anything else.
+    """
+    if held is not None:
+        return None
+    clean = [probe for probe in probes if not probe.hopeless and not probe.above]
+    needs = {p.rate_per_s: lacking_s(p.rate_per_s, probes) for p in clean}
+    rate = min(needs, key=lambda r: needs[r], default=None)
+    if rate is None or not needs[rate] <= left_s:
+        return None
+    return rate if needs[rate] <= _INSURANCE * left_s or left_s <= 2 * needs[rate] else None
+
+
+def lacking_s(rate: float, probes: Sequence[Probe]) -> float:
+    """The time that it takes until so many are seen at the rate as can tell, at its pace so far."""
+    own = [probe for probe in probes if probe.rate_per_s == rate and not probe.hopeless]
+    so_far, seconds = sum(p.effective for p in own), sum(p.seconds for p in own)
+    return max(0.0, AMPLE_REQUESTS - so_far) * seconds / so_far if so_far else math.inf
 
 
 def _quiet(
@@ -101,18 +141,15 @@ def _quiet(
 
 def _telling(rate: float, able: Sequence[Probe], held: Evidence | None, left_s: float) -> bool:
     """Whether all the time that is left, spent at the rate, would tell whether it holds."""
-    own = [probe for probe in able if probe.rate_per_s == rate]
-    so_far, seconds = sum(p.effective for p in own), sum(p.seconds for p in own)
-    by_then = so_far * (1 + max(0.0, left_s) / max(seconds, 1e-9))
-    return by_then >= AMPLE_REQUESTS or (held is not None and rate <= held.rate_per_s)
+    return lacking_s(rate, able) <= left_s or (held is not None and rate <= held.rate_per_s)
 
 
 def share_s(probes: Sequence[Probe], rate: float, left_s: float) -> float:
     """How long the next probe should take: little while it is only to find where to look."""
     told = sum(not probe.hopeless and probe.above > 0 for probe in probes)
     if probes and not told:
-        again = any(probe.rate_per_s == rate and not probe.hopeless for probe in probes)
-        return left_s if again else left_s / _SCOUTS
+        lacking = lacking_s(rate, probes)
+        return left_s / _SCOUTS if lacking == math.inf else min(left_s, 1.5 * lacking)
     return left_s / max(1, PROBES - told)
 
 

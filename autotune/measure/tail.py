@@ -17,7 +17,7 @@ BEYOND = 1 - LEVEL
 """The share of the requests that may be above the limit."""
 NEAR = 1.03
 """What was seen at rates up to so many times higher is evidence: fewer requests wait less."""
-_SLOPE = 6.0
+SLOPE = 6.0
 """Where nothing tells it: an M/D/1 queue's is about that at limits of 5 to 10 service times."""
 _SLOPES = 2.0 ** np.linspace(-2, 2, 33)
 _SPREAD = 0.7
@@ -40,7 +40,7 @@ class Tail:
     """
 
     rate_per_s: float
-    slope: float = _SLOPE
+    slope: float = SLOPE
     above: float = 0.0
 
     @property
@@ -143,7 +143,7 @@ def _anchor(probes: Sequence[Probe]) -> Tail | None:
     if most is None or most.above == 0:
         return None
     share = most.above / most.answered
-    return Tail(most.rate_per_s * (BEYOND / share) ** (1 / _SLOPE))
+    return Tail(most.rate_per_s * (BEYOND / share) ** (1 / SLOPE))
 
 
 def _worth(rates: Floats, tried: Sequence[Probe]) -> Floats:

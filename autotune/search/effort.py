@@ -6,9 +6,9 @@ from autotune.engine.plan import Effort
 from autotune.slo import QUANTITIES
 from autotune.spec import Spec
 
-_RATE_S = (4.0, 30.0)
+_RATE_S = (8.0, 30.0)
 """The least and the most that finding a server's rate may take."""
-_REQUESTS = 300
+_REQUESTS = 600
 """In between it is this many times the limit: a server that meets it answers faster than that, and
 from so many requests a p99 can be told."""
 

@@ -84,11 +84,11 @@ def test_it_begins_at_one_request_per_service_time_and_doubles_or_halves():
 
 
 def test_a_forecast_that_is_hopeless_is_left_in_steps_that_grow():
-    probes = [probe(500.0, 0.5)]
-    first = next_rate(probes, ladder(Tail(500.0)), 60.0)
-    second = next_rate([*probes, probe(first, 0.5)], ladder(Tail(500.0)), 60.0)
-    assert 500 / first == pytest.approx(1.05)
-    assert first / second == pytest.approx(1.05**2)
+    probes = [probe(rate, 0.055, 1000) for rate in (500.0, 400.0, 300.0)]
+    fourth = next_rate(probes, ladder(Tail(500.0)), 60.0)
+    fifth = next_rate([*probes, probe(fourth, 0.055, 1000)], ladder(Tail(500.0)), 60.0)
+    assert 300 / fourth == pytest.approx(5.5 ** (1 / 6))  # more than 1.05^4
+    assert fourth / fifth == pytest.approx(1.05**8)
 
 
 def test_no_rate_is_said_once_even_a_free_server_is_too_slow():
@@ -119,9 +119,10 @@ def test_where_company_is_needed_a_window_of_rates_is_found():
 
 def test_the_time_is_shared_by_the_probes_that_tell_something():
     assert share_s([], 100.0, 50.0) == 10.0
-    quiet = [probe(100.0, 0.5), probe(50.0, 0.0)]  # none has told a thing
+    quiet = [probe(100.0, 0.5), probe(50.0, 0.0, 1000, worth=0.1)]  # none has told a thing
     assert share_s(quiet, 70.0, 50.0) == 2.5
-    assert share_s(quiet, 50.0, 50.0) == 50.0
+    assert share_s(quiet, 50.0, 50.0) == pytest.approx(1.5 * (358.8 - 100) / 100)
+    assert share_s(quiet, 50.0, 3.0) == 3.0
     assert share_s([probe(100.0, 0.01)], 90.0, 40.0) == 10.0
     assert share_s([probe(100.0, 0.01)] * 9, 90.0, 40.0) == 40.0
 
@@ -175,3 +176,19 @@ def test_what_is_hopeless_is_no_evidence_but_speaks_against_little_higher_rates(
     lucky = probe(102.0, 0.0)
     assert evidence([low, high, lucky]).probes == (low,)
     assert evidence([low, probe(90.0, 0.9), lucky]).rate_per_s == 102.0  # that was a stray
+
+
+def test_while_no_rate_holds_what_is_nearly_shown_comes_first():
+    """At 100/s 200 of 359 were seen in a second; at 200/s a request was above the limit."""
+    clean, late = probe(100.0, 0.0, 1000, worth=0.2), probe(200.0, 0.001, 1000, worth=0.2)
+    forecast = ladder(Tail(300.0))
+    assert next_rate([clean, late], forecast, left_s=20.0) == 100.0
+    assert share_s([clean], 100.0, 20.0) == pytest.approx(1.5 * (358.8 - 200) / 200)
+    shown = probe(100.0, 0.0, 2000, worth=0.2)
+    assert next_rate([shown, late], forecast, left_s=20.0) != 100.0  # it holds already
+
+
+def test_a_rate_that_was_far_too_high_is_left_by_a_longer_step():
+    near, far = (probe(500.0, share, 1000) for share in (0.06, 0.6))
+    steps = [500.0 / next_rate([one], ladder(Tail(500.0)), 60.0) for one in (near, far)]
+    assert steps == pytest.approx([6 ** (1 / 6), 60 ** (1 / 6)])
