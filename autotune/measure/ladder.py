@@ -22,7 +22,7 @@ from autotune.measure.tail import (
 
 PROBES = 5
 """So many that tell something share the time."""
-_SCOUTS, _INSURANCE = 20, 0.3
+_SCOUTS = 20
 _UNCROWDED = 0.25
 """Up to this load most requests find the server free: at lower rates no median is much lower."""
 _FIRST_STEP = 1.05
@@ -73,7 +73,7 @@ def next_rate(
     held = evidence(probes)
     if not probes:
         return within_reach(model, probes, left_s) if model else 1 / ladder.service_s
-    sure = _nearly_shown(busy, held, left_s)
+    sure = _soonest_shown(busy, held, left_s)
     if sure is not None:
         return sure
     if able:
@@ -99,19 +99,16 @@ def _too_fast(hopeless: Probe) -> float:
     return float((hopeless.above / hopeless.answered / BEYOND) ** (1 / SLOPE))
 
 
-def _nearly_shown(probes: Sequence[Probe], held: Evidence | None, left_s: float) -> float | None:
-    """A rate that hardly any time would show to hold, as long as none holds: it comes first.
+def _soonest_shown(probes: Sequence[Probe], held: Evidence | None, left_s: float) -> float | None:
+    """As long as no rate holds, the one that takes least time to be shown to, if there is so much.
 
-    So it does where there is hardly time for anything else.
+    Of those at which no request was above the limit.
     """
-    if held is not None:
+    clean = [p.rate_per_s for p in probes if not p.hopeless and not p.above]
+    rate = min(clean, key=lambda rate: lacking_s(rate, probes), default=None)
+    if held is not None or rate is None or lacking_s(rate, probes) > left_s:
         return None
-    clean = [probe for probe in probes if not probe.hopeless and not probe.above]
-    needs = {p.rate_per_s: lacking_s(p.rate_per_s, probes) for p in clean}
-    rate = min(needs, key=lambda r: needs[r], default=None)
-    if rate is None or not needs[rate] <= left_s:
-        return None
-    return rate if needs[rate] <= _INSURANCE * left_s or left_s <= 2 * needs[rate] else None
+    return rate
 
 
 def lacking_s(rate: float, probes: Sequence[Probe]) -> float:
