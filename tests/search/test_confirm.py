@@ -241,7 +241,8 @@ def test_a_servers_rounds_take_as_long_as_the_search_did(serving):
     planned = replace(serving, planner=lambda _: SimpleNamespace(latency=stage))
     assert confirm._stage(serves(1.0), 0, planned).parameters["effort"] == {"tail_max_s": 7.0}
     waited = [replace(serves(1.0), stage_seconds={"latency": 90.0}) for _ in range(4)]
-    assert len(confirm._fitting(waited, replace(planned, left_s=lambda: 25.0))) == 2
+    two = 2 * confirm.LEAST_ROUNDS * (confirm.effort(planned.spec).tail_max_s + 1.5)
+    assert len(confirm._fitting(waited, replace(planned, left_s=lambda: two + 1.0))) == 2
 
 
 @pytest.mark.slow
