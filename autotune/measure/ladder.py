@@ -30,6 +30,7 @@ _FIRST_STEP = 1.05
 _MOST = 2.0
 _COMPANY = 0.1
 """Of the batches so many are full before the server is free where requests wait for it, too."""
+_DOUBT = 0.25
 _COARSE = 1.1
 """Closer than this no rate is looked for between one that is too slow and one that is too fast."""
 
@@ -66,8 +67,35 @@ def next_rate(
     """The rate to try next, or how the search ended.
 
     Once something is known of the tail it is the highest rate that the time left could still show
-    to hold. Before that, rates are doubled or halved (from a forecast: in steps that grow).
+    to hold. Before that, rates are doubled or halved (from a forecast: in steps that grow). The
+    search does not end at a rate that was hopeless once: that is tried again.
     """
+    rate = _next(probes, ladder, left_s)
+    if not isinstance(rate, str):
+        return rate
+    barred = _barred(probes, ladder, left_s)
+    return rate if barred is None else barred
+
+
+def _barred(probes: Sequence[Probe], ladder: Ladder, left_s: float) -> float | None:
+    """The hopeless rate that bars higher ones which are within reach, if it was tried too little.
+
+    A machine that stands still for a moment makes any rate hopeless. So once is too little; where
+    all were hopeless, and the forecast knows a rate, less than a share of the time that is left.
+    """
+    model, busy = ladder.tail(probes), ladder.busy(probes)
+    able = max((p.rate_per_s for p in busy if not p.hopeless), default=0.0)
+    lowest = min((p.rate_per_s for p in busy if p.rate_per_s > able), default=math.inf)
+    tries = [probe.seconds for probe in busy if probe.rate_per_s == lowest]
+    if able and model and within_reach(model, probes, left_s) < lowest:
+        return None
+    doubtful = not able and ladder.forecast and sum(tries) < _DOUBT * left_s
+    return lowest if doubtful or len(tries) == 1 else None
+
+
+def _next(
+    probes: Sequence[Probe], ladder: Ladder, left_s: float
+) -> float | Literal["found", "no rate"]:
     model, busy = ladder.tail(probes), ladder.busy(probes)
     able = [probe.rate_per_s for probe in busy if not probe.hopeless]
     held = evidence(probes)

@@ -122,7 +122,7 @@ def evidence(probes: Sequence[Probe]) -> Evidence | None:
     A rate holds where the upper bound of the p99 is within the limit: of its probes, or of those
     and all at little higher rates together, which can only make it worse. Where one of the higher
     ones was hopeless the others were the lucky ones, and do not count. Hopeless probes at little
-    lower rates speak against it.
+    lower rates speak against it, each as much as it is worth: it ended in the midst of a burst.
     """
     able = sorted((p for p in probes if not p.hopeless), key=lambda probe: probe.rate_per_s)
     hopeless = [probe for probe in probes if probe.hopeless]
@@ -132,9 +132,18 @@ def evidence(probes: Sequence[Probe]) -> Evidence | None:
         against = [p for p in hopeless if rate / NEAR <= p.rate_per_s <= rate]
         lucky = any(rate < p.rate_per_s <= NEAR * rate for p in hopeless)
         for together in (own,) if lucky else (own, near):
-            if Evidence((*together, *against)).holds:
-                return Evidence(tuple(together))
+            found = Evidence(tuple(together))
+            if found.holds and _outweighs(together, against):
+                return found
     return None
+
+
+def _outweighs(probes: Sequence[Probe], hopeless: Sequence[Probe]) -> bool:
+    """Whether the rate holds, the independent requests of hopeless probes included."""
+    sizes = sum(p.effective for p in probes) + sum(max(1.0, p.effective) for p in hopeless)
+    above = sum(p.effective_above for p in probes)
+    above += sum(max(1.0, p.effective_above) for p in hopeless)
+    return not hopeless or above <= float(_allowed(np.array(sizes)))
 
 
 def _anchor(probes: Sequence[Probe]) -> Tail | None:

@@ -1,6 +1,7 @@
 """The rates that are tried, from nothing known to a claim."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -91,10 +92,35 @@ def test_a_forecast_that_is_hopeless_is_left_in_steps_that_grow():
     assert fourth / fifth == pytest.approx(1.05**8)
 
 
-def test_no_rate_is_said_once_even_a_free_server_is_too_slow():
+def test_no_rate_is_said_where_even_a_free_server_was_too_slow_twice():
     probes, ended = climbed(ladder(limit_ms=1.9), lambda rate: probe(rate, 1.0, 1000))
     assert ended == "no rate"
-    assert [p.rate_per_s for p in probes] == [500.0, 250.0, 125.0]
+    assert [p.rate_per_s for p in probes] == [500.0, 250.0, 125.0, 125.0]
+
+
+def test_where_the_forecast_knows_a_rate_a_free_server_is_tried_for_a_while():
+    """Each probe takes a second."""
+    probes, slow = [], replace(probe(100.0, 1.0, 100), p50_ms=9.0)
+    while next_rate(probes, ladder(Tail(300.0)), 40.0 - len(probes)) == 100.0 or not probes:
+        probes.append(slow)
+    assert len(probes) == 8
+    assert next_rate([slow, slow], ladder(), 38.0) == "no rate"
+
+
+def test_the_search_does_not_end_below_a_rate_that_was_hopeless_once():
+    """The p99 is the limit at 400/s; the machine stood still while 250/s was tried."""
+    climbs = queue(400.0)
+    fails = iter([250.0])
+
+    def judged(rate):
+        if 200 < rate < 300 and next(fails, None):
+            return probe(rate, 0.9, 1000)
+        return climbs(rate)
+
+    probes, ended = climbed(ladder(Tail(260.0)), judged, 2000.0)
+    assert ended == "found"
+    assert probes[0].hopeless
+    assert evidence(probes).rate_per_s > 350
 
 
 def test_rates_are_halved_on_while_the_median_would_fit():
@@ -176,6 +202,15 @@ def test_what_is_hopeless_is_no_evidence_but_speaks_against_little_higher_rates(
     lucky = probe(102.0, 0.0)
     assert evidence([low, high, lucky]).probes == (low,)
     assert evidence([low, probe(90.0, 0.9), lucky]).rate_per_s == 102.0  # that was a stray
+
+
+def test_a_hopeless_probe_is_outweighed_by_many_independent_requests():
+    """It saw 53 of 500 above the limit, in one burst: as much as 2.7 of 25 that are independent."""
+    burst = probe(100.0, 0.106, 500, worth=0.05)
+    assert evidence([burst, probe(100.0, 0.0, 1050, worth=0.4)]) is None
+    twice = [burst, probe(100.0, 0.0, 1050, worth=0.4), probe(100.0, 0.0, 1050, worth=0.4)]
+    assert evidence(twice).rate_per_s == 100.0
+    assert evidence([*twice, burst, burst]) is None
 
 
 def test_while_no_rate_holds_what_is_nearly_shown_comes_first():

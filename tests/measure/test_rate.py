@@ -223,6 +223,19 @@ def test_a_forecast_that_was_wrong_is_only_a_beginning():
     assert found.rate_per_s == pytest.approx(highest_load(10.0) / 0.003, rel=0.06)
 
 
+@pytest.mark.parametrize(("begins_s", "ends_s"), [(7.0, 18.0), (30.0, 42.0)])
+def test_a_while_in_which_the_machine_crawls_does_not_spoil_the_search(begins_s, ends_s):
+    virtual = VirtualTime()
+
+    def run(batch):
+        crawls = begins_s * 1e9 < virtual.now_ns < ends_s * 1e9
+        virtual.now_ns += (10 if crawls else 1) * MS
+
+    found = highest(run, SAMPLES, Batcher(), 10.0, RateSettings(60.0), virtual.clock)
+    assert any(probe.hopeless for probe in found.probes)
+    assert found.rate_per_s > 0.3 * highest_load(10.0) * 1000
+
+
 def test_a_hopeless_probe_ends_early():
     found, _ = searched(lambda _, call: 2.0 if call < 200 else 6.0, Batcher(), 20.0)
     hopeless = found.probes[0]
