@@ -7,9 +7,10 @@ the weights are, and nothing has to be trained first.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -103,9 +104,14 @@ def fresh(target: Target, work: Callable[..., T], *arguments: Any) -> T:
     """What ``work`` gives in a process of its own on a lane that nobody else measures on."""
     with (
         hardware.lane(target) as cores,
-        ProcessPoolExecutor(1, get_context("spawn"), child.take, (cores,)) as pool,
+        ProcessPoolExecutor(1, get_context("spawn"), _begin, (cores, os.getpid())) as pool,
     ):
         return pool.submit(work, *arguments).result()
+
+
+def _begin(cores: Sequence[int], parent: int) -> None:
+    child.die_with(parent)
+    child.take(cores)
 
 
 @contextmanager
