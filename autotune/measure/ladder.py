@@ -31,6 +31,7 @@ _MOST = 2.0
 _COMPANY = 0.1
 """Of the batches so many are full before the server is free where requests wait for it, too."""
 _DOUBT = 0.25
+"""Of the time that is left so much goes to a rate that the forecast says cannot be hopeless."""
 _COARSE = 1.1
 """Closer than this no rate is looked for between one that is too slow and one that is too fast."""
 
@@ -87,7 +88,7 @@ def _barred(probes: Sequence[Probe], ladder: Ladder, left_s: float) -> float | N
     able = max((p.rate_per_s for p in busy if not p.hopeless), default=0.0)
     lowest = min((p.rate_per_s for p in busy if p.rate_per_s > able), default=math.inf)
     tries = [probe.seconds for probe in busy if probe.rate_per_s == lowest]
-    if able and model and within_reach(model, probes, left_s) < lowest:
+    if not tries or (able and model and within_reach(model, probes, left_s) < lowest):
         return None
     doubtful = not able and ladder.forecast and sum(tries) < _DOUBT * left_s
     return lowest if doubtful or len(tries) == 1 else None

@@ -107,6 +107,13 @@ def test_where_the_forecast_knows_a_rate_a_free_server_is_tried_for_a_while():
     assert next_rate([slow, slow], ladder(), 38.0) == "no rate"
 
 
+def test_no_rate_is_said_where_requests_wait_for_company_alone():
+    """The server is free at all rates tried: none of them bars a higher one."""
+    slow = [replace(probe(rate, 1.0, 1000), p50_ms=9.0) for rate in (200.0, 100.0)]
+    waits = ladder(Tail(300.0), limit_ms=8.0, batcher=Batcher(8, 10.0))
+    assert next_rate(slow, waits, 38.0) == "no rate"
+
+
 def test_the_search_does_not_end_below_a_rate_that_was_hopeless_once():
     """The p99 is the limit at 400/s; the machine stood still while 250/s was tried."""
     climbs = queue(400.0)
